@@ -1,0 +1,199 @@
+"""The 26 arrays of VGG16's conv stack, and the kinds of file they are read from.
+
+Every reader returns {"block1_conv1/kernel": float32 H×W×in×out, "block1_conv1/bias": ...}, and
+reads arrays only: nothing in a weights file is ever executed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.backbone import BackboneError
+
+Arrays = dict[str, NDArray[np.float32]]
+
+VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+"""(convolutions, filters) of each block."""
+
+_LAYER = re.compile(r"(?<![a-z0-9])(block[1-5]_conv[1-3])(?![0-9])")
+_NUMBERED = re.compile(r"(?:^|/)conv2d(?:_(\d+))?(?:/|$)")
+
+
+class WeightsMismatch(BackboneError):
+    """A weights file is not what it should be; names the tensor, the file and what to do."""
+
+
+class WeightsMissing(BackboneError):
+    """No weights were found; says how to get them."""
+
+
+def _all_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels = 3
+    for block, (convolutions, filters) in enumerate(VGG16_BLOCKS, start=1):
+        for convolution in range(1, convolutions + 1):
+            layer = f"block{block}_conv{convolution}"
+            shapes[f"{layer}/kernel"] = (3, 3, channels, filters)
+            shapes[f"{layer}/bias"] = (filters,)
+            channels = filters
+    return shapes
+
+
+SHAPES = _all_shapes()
+LAYERS = tuple(name.removesuffix("/kernel") for name in SHAPES if name.endswith("/kernel"))
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Read the conv stack from a .safetensors, .h5 or .onnx file.
+
+    Raises:
+        WeightsMismatch: the file is no such file, lacks a tensor, or has one of another shape.
+        WeightsMissing: it is an .onnx file and the package `onnx` is not installed.
+    """
+    try:
+        arrays = _reader_of(path)(path)
+    except BackboneError:
+        raise
+    except Exception as error:  # each library has errors of its own for a damaged file
+        raise WeightsMismatch(
+            f"{path} cannot be read as a weights file ({error}). "
+            "It is damaged or of another kind: replace it."
+        ) from error
+    _check(arrays, path)
+    return arrays
+
+
+def _reader_of(path: Path) -> Callable[[Path], Arrays]:
+    readers = {
+        ".safetensors": _read_safetensors,
+        ".h5": _read_h5,
+        ".hdf5": _read_h5,
+        ".onnx": _read_onnx,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise WeightsMismatch(
+            f"{path} is no weights file that trapwatch reads. "
+            "It takes .safetensors, .h5 (Keras, no top) and .onnx."
+        )
+    return reader
+
+
+def _check(arrays: Arrays, path: Path) -> None:
+    for name, shape in SHAPES.items():
+        if name not in arrays:
+            problem = "is not in it"
+        elif arrays[name].shape != shape:
+            problem = f"has shape {arrays[name].shape} where VGG16 has {shape}"
+        elif not np.isfinite(arrays[name]).all():
+            problem = "has values that are not finite numbers"
+        else:
+            continue
+        raise WeightsMismatch(
+            f"{path} does not hold the conv weights of VGG16: {name} {problem}. "
+            "Use a file saved from keras.applications.VGG16(include_top=False)."
+        )
+
+
+def _as_float32(array: Any) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, dtype="<f4")
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        held = set(file.keys())
+        return {name: _as_float32(file.get_tensor(name)) for name in SHAPES if name in held}
+
+
+def _read_h5(path: Path) -> Arrays:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {
+            f"{layer}/{'kernel' if dataset.ndim == 4 else 'bias'}": _as_float32(dataset[()])
+            for layer, dataset in _h5_tensors(file)
+        }
+
+
+def _h5_tensors(file: Any) -> Iterator[tuple[str, Any]]:
+    """(layer, dataset) of a legacy Keras file, a .weights.h5, or a whole model of either."""
+    import h5py
+
+    found: list[Any] = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    for dataset in found:
+        layer = _h5_layer(dataset)
+        if layer is not None and dataset.ndim in (1, 4):
+            yield layer, dataset
+
+
+def _h5_layer(dataset: Any) -> str | None:
+    """The VGG16 layer a dataset belongs to, by a name in its path, its group, or its number.
+
+    A .weights.h5 of Keras 3 calls the k-th convolution `conv2d_k`, whatever its name was.
+    """
+    group = dataset.parent
+    named = _LAYER.search(f"{dataset.name}/{group.attrs.get('name', '')}")
+    if named:
+        return named.group(1)
+    numbered = _NUMBERED.search(dataset.name)
+    index = int(numbered.group(1) or 0) if numbered else len(LAYERS)
+    return LAYERS[index] if index < len(LAYERS) else None
+
+
+def _read_onnx(path: Path) -> Arrays:
+    """Kernels of an ONNX graph are out×in×H×W. External data files are never followed."""
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise WeightsMissing(
+            f"{path} needs the package 'onnx' to be read: pip install 'trapwatch[offline]'."
+        ) from error
+    arrays: Arrays = {}
+    for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+        layer = _LAYER.search(tensor.name)
+        if layer and len(tensor.dims) == 4:
+            array = numpy_helper.to_array(tensor).transpose(2, 3, 1, 0)
+            arrays[f"{layer.group(1)}/kernel"] = _as_float32(array)
+        elif layer and len(tensor.dims) == 1:
+            arrays[f"{layer.group(1)}/bias"] = _as_float32(numpy_helper.to_array(tensor))
+    return arrays
+
+
+def write_arrays(arrays: Arrays, path: Path) -> None:
+    """Write a .safetensors file whole or not at all, also through a power cut.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    from safetensors.numpy import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(save(arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,156 @@
+"""The command tree, and what its commands share."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from monitor import __version__
+from monitor.config import Settings, load_settings
+from monitor.domain import TrapwatchError, iso_utc
+
+app = typer.Typer(
+    name="trapwatch",
+    help="Watches camera-trap folders, labels what is in the frames, and learns from your labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="Config file (default: ./config.yaml, else /etc/trapwatch/config.yaml)."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who says so (default: your login).")]
+
+
+class UsageError(TrapwatchError):
+    """Arguments that do not go together."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def read_settings(config: Path | None, *, thorough: bool = False) -> Settings:
+    """The settings a command runs with."""
+    return load_settings(config, thorough=thorough)
+
+
+def who(by: str | None) -> str:
+    """The name under which an act is recorded."""
+    if by and by.strip():
+        return by.strip()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
+    sys.stdout.write("\n")
+
+
+def print_json_rows(documents: Iterable[Any]) -> None:
+    """A JSON list on stdout, written as it comes."""
+    start = "[\n"
+    for document in documents:
+        sys.stdout.write(start + json.dumps(document, ensure_ascii=False))
+        start = ",\n"
+    sys.stdout.write("[]\n" if start == "[\n" else "\n]\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; tab-separated where stdout is no terminal, so that scripts can cut it."""
+    if not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join("" if cell is None else str(cell) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console().print(table)
+
+
+def note(message: str) -> None:
+    """A remark beside the result, on stderr."""
+    print(message, file=sys.stderr)
+
+
+def moment_of(text: str | None, zone: ZoneInfo, *, end: bool = False) -> str | None:
+    """A day (`2024-05-01`), a time (`2024-05-01T18:30`) or an age (`7d`, `12h`) as UTC text.
+
+    Args:
+        zone: where the station is; days and times without an offset are read there.
+        end: a day means its end.
+    """
+    if text is None:
+        return None
+    units = {"d": timedelta(days=1), "h": timedelta(hours=1)}
+    if text[-1:] in units and text[:-1].isdigit():
+        return iso_utc(datetime.now(UTC) - int(text[:-1]) * units[text[-1]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"'{text}' is no time; write 2024-05-01, 2024-05-01T18:30 or an age like 7d"
+        ) from None
+    if end and len(text) == len("2024-05-01"):
+        moment += timedelta(days=1)
+    return iso_utc(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def log_to_stderr(*, quiet: bool = False) -> None:
+    """One line an event; with the priorities of the journal where systemd reads them."""
+    handler = logging.StreamHandler()
+    if os.environ.get("JOURNAL_STREAM"):
+        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING if quiet else logging.INFO)
+    for chatty in ("apscheduler", "alembic", "absl", "h5py", "tensorflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}.get(record.levelname, 2)
+        return f"<{level}>" + super().format(record).replace("\n", " | ")
+
+
+# The commands register themselves; they come last because they import this page.
+from monitor.cli import labels, models, service, sightings, species  # noqa: E402, F401

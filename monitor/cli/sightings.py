@@ -1,0 +1,206 @@
+"""Reading the log: sightings, events, status."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monitor.cli.app import (
+    ConfigOption,
+    JsonOption,
+    UsageError,
+    app,
+    moment_of,
+    note,
+    print_json,
+    print_json_rows,
+    print_table,
+    read_settings,
+)
+from monitor.domain import Sighting
+from monitor.events import EventSighting, summarise
+from monitor.log.sightings import SightingFilter
+from monitor.log.species_log import SpeciesLog, open_log
+
+TABLE_ROWS = 50
+EVENTS_AT_ONCE = 100
+
+SpeciesOption = Annotated[str | None, typer.Option(help="Any name of a species of the list.")]
+SinceOption = Annotated[str | None, typer.Option(help="2024-05-01, 2024-05-01T18:30, or 7d.")]
+UntilOption = Annotated[str | None, typer.Option(help="The same; a day counts whole.")]
+DeploymentOption = Annotated[str | None, typer.Option(help="Only this deployment.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+CsvOption = Annotated[
+    Path | None, typer.Option("--csv", help="Write to this CSV file (- for stdout).")
+]
+
+
+@app.command("sightings")
+def sightings(
+    species: SpeciesOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    deployment: DeploymentOption = None,
+    min_probability: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Labels of people count as certain.")
+    ] = None,
+    unreviewed: Annotated[bool, typer.Option(help="Only what nobody labelled.")] = False,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """What was seen, newest first: a person's label where there is one, else the live model's word.
+
+    Example: `trapwatch sightings --species "red fox" --since 30d --min-probability 0.8`
+    """
+    settings = read_settings(config)
+    shown = limit or (None if as_json or csv_file else TABLE_ROWS)
+    wanted = SightingFilter(
+        species,
+        moment_of(since, settings.station.zone),
+        moment_of(until, settings.station.zone, end=True),
+        deployment,
+        min_probability,
+        unreviewed,
+        shown,
+    )
+    with open_log(settings.database.url) as log:
+        found = log.sightings(wanted)
+        if csv_file:
+            write_csv(csv_file, [f.name for f in fields(Sighting)], map(asdict, found))
+        elif as_json:
+            print_json_rows(map(asdict, found))
+        else:
+            rows = [_row(sighting) for sighting in found]
+            print_table(("id", "captured", "deployment", "species", "p", "by", "path"), rows)
+            if limit is None and len(rows) == TABLE_ROWS:
+                note(f"the newest {TABLE_ROWS}; for more: --limit N")
+
+
+@app.command("events")
+def events(
+    species: SpeciesOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    deployment: DeploymentOption = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Independent sightings, newest first: the frames of one event (a visit) together.
+
+    Example: `trapwatch events --species badger --csv badgers.csv`
+    """
+    settings = read_settings(config)
+    wanted = SightingFilter(
+        species,
+        moment_of(since, settings.station.zone),
+        moment_of(until, settings.station.zone, end=True),
+        deployment,
+    )
+    shown = limit or (None if as_json or csv_file else TABLE_ROWS)
+    with open_log(settings.database.url) as log:
+        found = list(_events(log, wanted, shown))
+    if csv_file:
+        write_csv(csv_file, [f.name for f in fields(EventSighting)], map(asdict, found))
+    elif as_json:
+        print_json_rows(map(asdict, found))
+    else:
+        columns = ("event", "start", "deployment", "species", "frames", "count", "p", "by")
+        print_table(columns, [_event_row(event) for event in found])
+
+
+@app.command("status")
+def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """How the station stands: counts, live model, last and next training, disk, lag.
+
+    Example: `trapwatch status --json`
+    """
+    from monitor.status import status_lines, status_of
+
+    settings = read_settings(config, thorough=True)
+    with open_log(settings.database.url) as log:
+        facts = status_of(settings, log)
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(("", ""), status_lines(facts))
+
+
+def _row(s: Sighting) -> tuple[object, ...]:
+    probability = f"{s.probability:.2f}" if s.probability is not None else ""
+    by = s.labelled_by if s.source == "label" else s.model_version
+    name = s.species or (f"({s.status}: {s.rejected_reason})" if s.rejected_reason else "–")
+    return (s.media_id, s.captured_local, s.deployment, name, probability, by or "", s.path)
+
+
+def _event_row(e: EventSighting) -> tuple[object, ...]:
+    probability = f"{e.probability:.2f}" if e.probability is not None else ""
+    start = e.start_local
+    return (
+        e.event_id,
+        start,
+        e.deployment,
+        e.species or "–",
+        e.frames,
+        e.count,
+        probability,
+        e.source,
+    )
+
+
+def _events(log: SpeciesLog, wanted: SightingFilter, limit: int | None) -> Iterator[EventSighting]:
+    """The events that hold a frame that fits, newest first; of a species, those that say it."""
+    name = log.species_named(wanted.species) if wanted.species else None
+    seen: set[int] = set()
+    page: list[int] = []
+    yielded = 0
+    for sighting in [*log.sightings(wanted), None]:
+        event = sighting.event_id if sighting is not None else None
+        if event is not None and event not in seen and sighting.status != "rejected":  # type: ignore[union-attr]
+            seen.add(event)
+            page.append(event)
+        if len(page) == EVENTS_AT_ONCE or (sighting is None and page):
+            frames = log.event_frames(page)
+            for number in page:
+                summary = summarise(frames[number])
+                if name is None or summary.species == name:
+                    yield summary
+                    yielded += 1
+                    if yielded == limit:
+                        return
+            page = []
+
+
+def write_csv(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Rows as UTF-8 CSV; lists as JSON text. The file appears whole or not at all."""
+    if str(path) == "-":
+        _write_rows(sys.stdout, names, rows)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            _write_rows(file, names, rows)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_rows(file: Any, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
+    writer = csv.DictWriter(file, names)
+    writer.writeheader()
+    for row in rows:
+        flat = {
+            key: json.dumps(value, ensure_ascii=False) if isinstance(value, tuple) else value
+            for key, value in row.items()
+        }
+        writer.writerow(flat)

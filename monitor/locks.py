@@ -1,0 +1,77 @@
+"""One owner at a time: of a station's log, and of training."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from monitor.domain import TrapwatchError, iso_utc
+
+LOCK_NAME = "trapwatch.lock"
+"""Held by the one service of a station; lies beside the log."""
+TRAINING_LOCK_NAME = "training.lock"
+"""Held by the one process that trains."""
+
+
+class Busy(TrapwatchError):
+    """Another process holds the lock; the message names it."""
+
+
+class OwnerLock:
+    """A lock file that the system lets go when its process ends, however it ends.
+
+    Args:
+        path: the lock file; `PATH.owner` beside it says who holds it.
+        what: what is owned, for the message ("the log …").
+    """
+
+    def __init__(self, path: Path, what: str, now: datetime) -> None:
+        self._lock = FileLock(path, timeout=0)
+        self._owner = path.with_name(path.name + ".owner")
+        self._what, self._now = what, now
+
+    def __enter__(self) -> Self:
+        """Take the lock. Raises Busy."""
+        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise Busy(f"{self._what} is in use by {self._describe_owner()}") from None
+        owner = {"pid": os.getpid(), "since": iso_utc(self._now)}
+        self._owner.write_text(json.dumps(owner), encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _describe_owner(self) -> str:
+        try:
+            owner = json.loads(self._owner.read_text(encoding="utf-8"))
+            return f"process {owner['pid']} (since {owner['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+
+def is_held(path: Path) -> bool:
+    """True while some process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False

@@ -1,0 +1,1 @@
+"""The species log: the only room that speaks SQL."""

@@ -1,0 +1,97 @@
+"""What every part of the log shares: one engine, read and write transactions, small lookups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DBAPIError
+
+from monitor.domain import iso_utc
+from monitor.log.engine import LogError, in_words
+from monitor.log.tables import Act, Deployment, State
+
+
+class LogPart:
+    """A group of queries. Every public method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with (
+            _errors_in_words(self._engine),
+            self._engine.connect() as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """One transaction that holds the write lock from its start (BEGIN IMMEDIATE)."""
+        with (
+            _errors_in_words(self._engine),
+            self._engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+
+@contextmanager
+def _errors_in_words(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise LogError(f"the log {engine.url.database}: {in_words(error)}") from error
+
+
+def deployment_id(connection: Connection, name: str) -> int:
+    """The row of a deployment, made if it is new."""
+    connection.execute(
+        upsert(Deployment).values(name=name, clock_shift_seconds=0.0).on_conflict_do_nothing()
+    )
+    return int(
+        connection.execute(select(Deployment.id).where(Deployment.name == name)).scalar_one()
+    )
+
+
+def new_act(
+    connection: Connection,
+    kind: str,
+    by: str,
+    how: str,
+    now: datetime,
+    *,
+    scope: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> int:
+    """Record that somebody did something; returns the act's id."""
+    values = {"at": iso_utc(now), "by": by, "how": how, "kind": kind}
+    result = connection.execute(insert(Act).values(**values, scope=scope, details=details))
+    return inserted_id(result)
+
+
+def count_of(connection: Connection, table: Any, *where: Any) -> int:
+    """How many rows of `table` fulfil `where`."""
+    return int(
+        connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one()
+    )
+
+
+def inserted_id(result: CursorResult[Any]) -> int:
+    """The key of the row that an INSERT made."""
+    key = result.inserted_primary_key
+    assert key is not None, "an INSERT of one row"
+    return int(key[0])
+
+
+def put_state(connection: Connection, key: str, value: dict[str, Any], now: datetime) -> None:
+    """Remember a small fact under `key`, in the place of what was there."""
+    row = {"value": value, "updated_at": iso_utc(now)}
+    statement = upsert(State).values(key=key, **row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))

@@ -1,0 +1,213 @@
+"""Opening the log's database: which SQLite, which journal, which revision."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+
+import monitor
+from monitor.domain import TrapwatchError
+
+HEAD = "0001"
+"""The newest Alembic revision; a log that stands there opens without importing Alembic."""
+
+BUSY_SECONDS = 30.0
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "ceph",
+        "cifs",
+        "davfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+        "fuse.cephfs",
+        "fuse.davfs2",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.smbnetfs",
+        "fuse.sshfs",
+    }
+)
+
+
+class LogError(TrapwatchError):
+    """The species log cannot be used; the message says why and what to do."""
+
+
+def in_words(error: DBAPIError) -> str:
+    """What a database error means and what to do about it."""
+    text = str(error.orig)
+    advice = {
+        "disk is full": "free some space; nothing that was recorded is lost",
+        "locked": "another process has been writing for too long; try again",
+        "malformed": "the file is damaged; restore a backup (trapwatch doctor says more)",
+        "not a database": "the file is something else; set database.url to another path",
+        "readonly": "this user may not write there; see who owns the file and its folder",
+        "unable to open": "this user may not open it; see who owns the file and its folder",
+    }
+    hints = [hint for sign, hint in advice.items() if sign in text]
+    return f"{text}: {hints[0]}" if hints else text
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteChoice:
+    """The SQLite in use. `wal` only where the WAL-reset bug is known to be fixed."""
+
+    module: Any
+    name: str
+    version: str
+    wal: bool
+
+
+def wal_is_safe(version: str) -> bool:
+    """True for SQLite releases without the WAL-reset bug (sqlite.org/wal.html)."""
+    parts = tuple(int(part) for part in version.split("."))
+    return (
+        parts < (3, 7, 0)
+        or parts >= (3, 51, 3)
+        or (3, 50, 7) <= parts < (3, 51, 0)
+        or (3, 44, 6) <= parts < (3, 45, 0)
+    )
+
+
+def choose_sqlite() -> SqliteChoice:
+    """pysqlite3 where its wheel is, else the system's; WAL only where that is safe."""
+    try:
+        module: Any = importlib.import_module("pysqlite3.dbapi2")
+        name = "pysqlite3"
+    except ImportError:
+        module, name = sqlite3, "system sqlite3"
+    version = module.sqlite_version
+    return SqliteChoice(module, name, version, wal_is_safe(version))
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system that holds `path` (which need not exist yet)."""
+    import psutil  # only where a log is opened
+
+    resolved = path.resolve()
+    best, kind = -1, ""
+    for mount in psutil.disk_partitions(all=True):
+        point = Path(mount.mountpoint)
+        if (resolved == point or point in resolved.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), mount.fstype
+    return kind
+
+
+def open_engine(path: Path, *, migrating: bool = False) -> Engine:
+    """A SQLAlchemy engine on the SQLite file `path`, one write transaction at a time.
+
+    Raises:
+        LogError: the folder cannot be made, or lies on a network file system.
+    """
+    kind = file_system_of(path)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise LogError(
+            f"{path} lies on a network file system ({kind}), where SQLite cannot keep a log safe; "
+            "set database.url to a path on this machine's own disk"
+        )
+    choice = choose_sqlite()
+    engine = create_engine(
+        f"sqlite:///{path}", module=choice.module, connect_args={"timeout": BUSY_SECONDS}
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA journal_mode={'WAL' if choice.wal else 'DELETE'}")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA cache_size=-32768")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.execute(f"PRAGMA foreign_keys={'OFF' if migrating else 'ON'}")
+        cursor.execute("PRAGMA journal_size_limit=67108864")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def migrations_folder() -> Path:
+    """Where the Alembic scripts lie: inside the wheel, or at the top of the source tree."""
+    package = Path(monitor.__file__).parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def revision_of(engine: Engine) -> str | None:
+    """The revision a log stands at; None for an empty file."""
+    with engine.connect() as connection:
+        table = connection.execute(
+            text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
+        ).first()
+        if table is None:
+            return None
+        row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+        return row[0] if row else None
+
+
+def migrate(path: Path, folder: Path | None = None, target: str = "head") -> None:
+    """Bring the log at `path` to `target`, all in one transaction: whole or not at all.
+
+    Raises:
+        LogError: a migration failed and was undone, or the log is newer than this program.
+    """
+    from alembic import command  # 0.6 s: only when there is something to do
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    engine = open_engine(path, migrating=True)
+    config = Config()
+    config.set_main_option("script_location", str(folder or migrations_folder()))
+    try:
+        with engine.connect().execution_options(write=True) as connection, connection.begin():
+            config.attributes["connection"] = connection
+            command.upgrade(config, target)
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise LogError(f"{path}: a migration left {len(broken)} broken references; undone")
+    except CommandError as error:
+        raise LogError(
+            f"{path} was written by a newer trapwatch than this one ({error}); upgrade trapwatch"
+        ) from error
+    except DBAPIError as error:
+        raise LogError(f"{path}: the upgrade failed and was undone: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def open_migrated(path: Path, *, create: bool) -> Engine:
+    """Open the log at `path` at the newest revision; `create` makes or upgrades it first."""
+    if not path.exists() and not create:
+        raise LogError(f"there is no species log at {path} yet; start one with: trapwatch run")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = open_engine(path)
+        standing = revision_of(engine)
+        if standing != HEAD:
+            if not create and standing is None:
+                raise LogError(f"{path} is not a species log yet; start one with: trapwatch run")
+            engine.dispose()
+            migrate(path)
+            engine = open_engine(path)
+        return engine
+    except DBAPIError as error:
+        raise LogError(f"{path} cannot be opened as a species log: {in_words(error)}") from error
+    except OSError as error:
+        raise LogError(f"{path} cannot be opened: {error.strerror}") from error

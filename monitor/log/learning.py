@@ -1,0 +1,218 @@
+"""What training, the review queue and `status` read from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import aliased
+
+from monitor.domain import MediaStatus
+from monitor.log.connection import LogPart, count_of, put_state
+from monitor.log.tables import (
+    Act,
+    Deployment,
+    File,
+    Label,
+    Media,
+    ModelVersion,
+    Observation,
+    Prediction,
+    Species,
+    Split,
+    State,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledMedia:
+    """One media a person named: what the classifier learns from.
+
+    `species` is the first observation's; frames with several species are marked by `several`.
+    """
+
+    media_id: int
+    sha256: str
+    species: str
+    several: bool
+    scope: str
+    deployment_id: int
+    deployment: str
+    event_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """The side of one labelled media: 'train' or 'heldout', decided by its unit."""
+
+    media_id: int
+    side: str
+    unit: str  # 'deployment' or 'event'
+    unit_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCandidate:
+    """An unlabelled media that could be asked about."""
+
+    media_id: int
+    event_id: int | None
+    deployment_id: int
+    species: str | None
+    probability: float | None
+
+
+class LearningQueries(LogPart):
+    """Labelled media and their sides; candidates for the next label."""
+
+    def labelled(self) -> list[LabelledMedia]:
+        """Every media with a label that counts, oldest label first; rejected media left out."""
+        merged = Species.__table__.alias()
+        other = aliased(Observation)
+        several = (
+            select(func.count())
+            .where(other.label_id == Media.label_id, other.position > 0)
+            .scalar_subquery()
+        )
+        query = (
+            select(
+                Media.id,
+                Media.sha256,
+                merged.c.name,
+                several.label("several"),
+                Act.scope,
+                Media.deployment_id,
+                Deployment.name.label("deployment"),
+                Media.event_id,
+            )
+            .join(Label, Label.id == Media.label_id)
+            .join(Act, Act.id == Label.act_id)
+            .join(Deployment, Deployment.id == Media.deployment_id)
+            .join(
+                Observation,
+                (Observation.label_id == Media.label_id) & (Observation.position == 0),
+            )
+            .join(Species, Species.id == Observation.species_id)
+            .join(merged, merged.c.id == func.coalesce(Species.merged_into, Species.id))
+            .where(Media.label_id.is_not(None), Media.status != MediaStatus.REJECTED)
+            .order_by(Media.label_id)
+        )
+        with self._read() as connection:
+            return [
+                LabelledMedia(
+                    row.id,
+                    row.sha256,
+                    row.name,
+                    row.several > 0,
+                    row.scope,
+                    row.deployment_id,
+                    row.deployment,
+                    row.event_id,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def split(self) -> list[SplitRow]:
+        """The sides chosen so far."""
+        with self._read() as connection:
+            return [
+                SplitRow(row.media_id, row.side, row.unit, row.unit_key)
+                for row in connection.execute(select(Split))
+            ]
+
+    def add_split(self, rows: Iterable[SplitRow]) -> None:
+        """Remember the sides of media that have none yet. A side is never changed."""
+        values = [
+            {"media_id": r.media_id, "side": r.side, "unit": r.unit, "unit_key": r.unit_key}
+            for r in rows
+        ]
+        if values:
+            with self._write() as connection:
+                connection.execute(insert(Split), values)
+
+    def queue_candidates(self, limit: int) -> list[QueueCandidate]:
+        """Unlabelled media, the least sure predictions first, then those never predicted."""
+        predicted = (
+            select(
+                Media.id, Media.event_id, Media.deployment_id, Species.name, Prediction.probability
+            )
+            .join(Prediction, (Prediction.media_id == Media.id) & (Prediction.current == 1))
+            .join(Species, Species.id == Prediction.species_id)
+            .where(Media.label_id.is_(None))
+            .order_by(Prediction.probability)
+            .limit(limit)
+        )
+        plain = (
+            select(Media.id, Media.event_id, Media.deployment_id)
+            .outerjoin(Prediction, (Prediction.media_id == Media.id) & (Prediction.current == 1))
+            .where(
+                Media.status == MediaStatus.CLASSIFIED,
+                Media.label_id.is_(None),
+                Prediction.id.is_(None),
+            )
+            .order_by(Media.captured_at.desc())
+            .limit(limit)
+        )
+        with self._read() as connection:
+            rows = [
+                QueueCandidate(row.id, row.event_id, row.deployment_id, row.name, row.probability)
+                for row in connection.execute(predicted)
+            ]
+            if len(rows) < limit:
+                rows += [
+                    QueueCandidate(row.id, row.event_id, row.deployment_id, None, None)
+                    for row in connection.execute(plain)
+                ]
+        return rows[:limit]
+
+
+class StatusQueries(LogPart):
+    """Counts and small facts for `status`."""
+
+    def counts(self) -> dict[str, int]:
+        """How many media stand where; every figure comes from an index."""
+        by_status = select(Media.status, func.count()).group_by(Media.status)
+        with self._read() as connection:
+            counts = {status.value: 0 for status in MediaStatus}
+            counts |= {row[0]: row[1] for row in connection.execute(by_status)}
+            counts["media"] = sum(counts.values())
+            counts["waiting_for_their_file"] = count_of(
+                connection, Media, Media.status == "pending", Media.absent_since.is_not(None)
+            )
+            counts["labelled"] = count_of(connection, Media, Media.label_id.is_not(None))
+            counts["unreadable_files"] = count_of(connection, File, File.problem.is_not(None))
+            live = select(ModelVersion.id).where(ModelVersion.state == "live").scalar_subquery()
+            counts["predicted_by_live"] = count_of(
+                connection, Prediction, Prediction.model_version_id == live, Prediction.current == 1
+            )
+        return counts
+
+    def oldest_pending(self) -> str | None:
+        """When the media that waits longest was taken in."""
+        query = select(Media.taken_in_at).where(
+            Media.id
+            == select(func.min(Media.id))
+            .where(Media.status == "pending", Media.absent_since.is_(None))
+            .scalar_subquery()
+        )
+        with self._read() as connection:
+            return connection.execute(query).scalar()
+
+    def unreadable(self, limit: int) -> list[tuple[str, str]]:
+        """(path, problem) of files that could not be read so far."""
+        query = select(File.path, File.problem).where(File.problem.is_not(None)).limit(limit)
+        with self._read() as connection:
+            return [(row.path, row.problem or "") for row in connection.execute(query)]
+
+    def put_state(self, key: str, value: dict[str, Any], now: datetime) -> None:
+        """Remember a small fact for other processes to see."""
+        with self._write() as connection:
+            put_state(connection, key, value, now)
+
+    def state(self, key: str) -> dict[str, Any] | None:
+        """A fact remembered by `put_state`."""
+        with self._read() as connection:
+            return connection.execute(select(State.value).where(State.key == key)).scalar()

@@ -1,0 +1,367 @@
+"""Media and files in the log: taking in, what is pending, what was classified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from monitor.domain import (
+    FileStamp,
+    MediaStatus,
+    Metadata,
+    Prediction,
+    iso_local,
+    iso_utc,
+    parse_iso_utc,
+    shown_path,
+)
+from monitor.log.connection import LogPart, deployment_id, inserted_id
+from monitor.log.predictions import record_predictions
+from monitor.log.tables import Deployment, File, Media
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeItem:
+    """One settled file that was read: what becomes a media row (or one more path of one)."""
+
+    path: bytes
+    stamp: FileStamp
+    sha256: str
+    deployment: str
+    metadata: Metadata
+    rejected_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the log remembers of one path. `waiting`: its media is pending but was not found."""
+
+    stamp: FileStamp
+    media_id: int | None
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingMedia:
+    """A media that waits for the classifier, with every path its bytes were seen under."""
+
+    media_id: int
+    sha256: str
+    deployment: str
+    captured_at: str
+    paths: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What one batch came to: read frames, refused ones (with the reason), files not found."""
+
+    classified: tuple[int, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    rejected: tuple[tuple[int, str], ...] = ()
+    absent: tuple[int, ...] = ()
+    version: str | None = field(default=None)
+
+
+class MediaQueries(LogPart):
+    """Everything the way from a file to a classified media needs of the log."""
+
+    def known_files(self, paths: Sequence[bytes]) -> dict[bytes, KnownFile]:
+        """What is remembered of each of `paths` (at most a few hundred at a time)."""
+        query = (
+            select(File, Media.absent_since)
+            .outerjoin(Media, Media.id == File.media_id)
+            .where(File.path_bytes.in_(paths))
+        )
+        with self._read() as connection:
+            return {
+                row.path_bytes: KnownFile(
+                    FileStamp(row.size, row.mtime_ns), row.media_id, row.absent_since is not None
+                )
+                for row in connection.execute(query)
+            }
+
+    def take_in(
+        self, items: Iterable[IntakeItem], now: datetime, event_gap: timedelta
+    ) -> list[tuple[int, bool]]:
+        """One row in `media` for every new content, one in `file` for every path.
+
+        Returns:
+            (media id, whether it is new) for each item, in order.
+        """
+        outcome = []
+        with self._write() as connection:
+            shifts: dict[str, tuple[int, float]] = {}
+            for item in items:
+                known = connection.execute(
+                    select(Media.id).where(Media.sha256 == item.sha256)
+                ).scalar()
+                media_id = known or _insert_media(connection, item, now, event_gap, shifts)
+                _remember_file(connection, item.path, item.stamp, media_id=media_id)
+                outcome.append((media_id, known is None))
+        return outcome
+
+    def note_unreadable(self, path: bytes, stamp: FileStamp, problem: str) -> None:
+        """Remember that a settled file could not be read; it is tried again at each reconcile."""
+        with self._write() as connection:
+            _remember_file(connection, path, stamp, problem=problem)
+
+    def unreadable_paths(self) -> list[bytes]:
+        """Files that could not be read so far."""
+        with self._read() as connection:
+            query = select(File.path_bytes).where(File.problem.is_not(None))
+            return list(connection.execute(query).scalars())
+
+    def forget_unreadable(self, paths: Sequence[bytes]) -> None:
+        """These unreadable files are gone: nothing was taken in of them."""
+        if paths:
+            with self._write() as connection:
+                connection.execute(
+                    delete(File).where(File.path_bytes.in_(paths), File.media_id.is_(None))
+                )
+
+    def mark_found(self, media_ids: Sequence[int]) -> None:
+        """The files of these waiting media are there again: classify them."""
+        with self._write() as connection:
+            connection.execute(
+                update(Media).where(Media.id.in_(media_ids)).values(absent_since=None)
+            )
+
+    def pending(self, limit: int, exclude: Sequence[int] = ()) -> list[PendingMedia]:
+        """The newest media that wait for the classifier, newest first, `exclude` left out."""
+        newest = (
+            select(Media.id, Media.sha256, Media.captured_at, Deployment.name)
+            .join(Deployment, Deployment.id == Media.deployment_id)
+            .where(Media.status == "pending", Media.absent_since.is_(None))
+            .order_by(Media.captured_at.desc(), Media.id.desc())
+            .limit(limit + len(exclude))
+        )
+        with self._read() as connection:
+            skipped = set(exclude)
+            rows = [row for row in connection.execute(newest) if row.id not in skipped][:limit]
+            paths = _paths_of(connection, [row.id for row in rows])
+        return [
+            PendingMedia(row.id, row.sha256, row.name, row.captured_at, paths.get(row.id, ()))
+            for row in rows
+        ]
+
+    def find_media(self, media_ids: Sequence[int]) -> list[PendingMedia]:
+        """The same facts for given media, whatever their status."""
+        query = (
+            select(Media.id, Media.sha256, Media.captured_at, Deployment.name)
+            .join(Deployment, Deployment.id == Media.deployment_id)
+            .where(Media.id.in_(media_ids))
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+            paths = _paths_of(connection, media_ids)
+        return [
+            PendingMedia(row.id, row.sha256, row.name, row.captured_at, paths.get(row.id, ()))
+            for row in rows
+        ]
+
+    def record(self, batch: BatchResult, now: datetime) -> None:
+        """Write what one batch came to, in one transaction."""
+        with self._write() as connection:
+            _set_status(connection, batch, now)
+            if batch.absent:
+                connection.execute(
+                    update(Media)
+                    .where(Media.id.in_(batch.absent))
+                    .values(absent_since=iso_utc(now))
+                )
+            if batch.version is not None:
+                record_predictions(connection, batch.version, batch.predictions, now)
+
+    def set_deployments(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take over the station's deployment list; a changed clock correction moves what is shown.
+
+        Args:
+            rows: `name` and any of latitude, longitude, start_at, end_at, clock_shift_seconds.
+        """
+        with self._write() as connection:
+            for row in rows:
+                number = deployment_id(connection, row["name"])
+                before = connection.execute(
+                    select(Deployment.clock_shift_seconds).where(Deployment.id == number)
+                ).scalar_one()
+                connection.execute(update(Deployment).where(Deployment.id == number).values(**row))
+                if row.get("clock_shift_seconds", before) != before:
+                    _shift_clock(connection, number, row["clock_shift_seconds"])
+
+    def regroup_events(self, event_gap: timedelta) -> None:
+        """Cut the events anew: needed only when the gap in the config has changed."""
+        with self._write() as connection:
+            columns = (Media.id, Media.deployment_id, Media.captured_at)
+            rows = connection.execute(select(*columns).order_by(*columns[1:], Media.id)).all()
+            change = update(Media).where(Media.id == bindparam("m")).values(event_id=bindparam("e"))
+            changes, event, last = [], 0, None
+            for row in rows:
+                moment = parse_iso_utc(row.captured_at)
+                if (
+                    last is None
+                    or last[0] != row.deployment_id
+                    or not joins(last[1], moment, event_gap)
+                ):
+                    event = row.id
+                last = (row.deployment_id, moment)
+                changes.append({"m": row.id, "e": event})
+            if changes:
+                connection.execute(change, changes)
+
+
+def joins(earlier: datetime, later: datetime, gap: timedelta) -> bool:
+    """True if two neighbouring frames of one deployment belong to one event."""
+    return later - earlier < gap
+
+
+def _insert_media(
+    connection: Connection,
+    item: IntakeItem,
+    now: datetime,
+    event_gap: timedelta,
+    shifts: dict[str, tuple[int, float]],
+) -> int:
+    if item.deployment not in shifts:
+        number = deployment_id(connection, item.deployment)
+        shift = connection.execute(
+            select(Deployment.clock_shift_seconds).where(Deployment.id == number)
+        ).scalar_one()
+        shifts[item.deployment] = (number, shift)
+    number, shift = shifts[item.deployment]
+    captured = item.metadata.captured
+    local, at = _shown_times(captured.local, captured.utc_offset, shift)
+    values = {
+        "sha256": item.sha256,
+        "path": shown_path(item.path),
+        "size": item.stamp.size,
+        "width": item.metadata.width,
+        "height": item.metadata.height,
+        "status": MediaStatus.REJECTED if item.rejected_reason else MediaStatus.PENDING,
+        "rejected_reason": item.rejected_reason,
+        "deployment_id": number,
+        "captured_wall": captured.local.isoformat(),
+        "utc_offset_seconds": int(captured.utc_offset.total_seconds()),
+        "captured_at_source": captured.source,
+        "utc_offset_source": captured.offset_source,
+        "captured_at": at,
+        "captured_local": local,
+        "camera_make": item.metadata.make,
+        "camera_model": item.metadata.model,
+        "camera_serial": item.metadata.serial,
+        "temperature_celsius": item.metadata.temperature_celsius,
+        "taken_in_at": iso_utc(now),
+    }
+    media_id = inserted_id(connection.execute(insert(Media).values(**values)))
+    event = _event_for(connection, number, media_id, parse_iso_utc(at), event_gap)
+    connection.execute(update(Media).where(Media.id == media_id).values(event_id=event))
+    return media_id
+
+
+def _event_for(
+    connection: Connection, deployment: int, media_id: int, at: datetime, gap: timedelta
+) -> int:
+    """The event a new media falls into; a frame between two events makes them one."""
+    others = select(Media.event_id, Media.captured_at).where(
+        Media.deployment_id == deployment, Media.id != media_id
+    )
+    text = iso_utc(at)
+    before = connection.execute(
+        others.where(Media.captured_at <= text).order_by(Media.captured_at.desc()).limit(1)
+    ).first()
+    after = connection.execute(
+        others.where(Media.captured_at > text).order_by(Media.captured_at).limit(1)
+    ).first()
+    event = media_id
+    if before and joins(parse_iso_utc(before.captured_at), at, gap):
+        event = before.event_id
+    if after and joins(at, parse_iso_utc(after.captured_at), gap):
+        if event == media_id:
+            return int(after.event_id)
+        if event != after.event_id:
+            connection.execute(
+                update(Media).where(Media.event_id == after.event_id).values(event_id=event)
+            )
+    return int(event)
+
+
+def _shown_times(wall: datetime, offset: timedelta, shift_seconds: float) -> tuple[str, str]:
+    """(captured_local, captured_at) of a wall clock, with the clock correction applied."""
+    local = wall + timedelta(seconds=shift_seconds)
+    return iso_local(local), iso_utc_naive(local - offset)
+
+
+def iso_utc_naive(moment: datetime) -> str:
+    """`iso_utc` of a naive datetime that already is UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _shift_clock(connection: Connection, deployment: int, shift_seconds: float) -> None:
+    columns = (Media.id, Media.captured_wall, Media.utc_offset_seconds)
+    changes = []
+    for row in connection.execute(select(*columns).where(Media.deployment_id == deployment)):
+        offset = timedelta(seconds=row.utc_offset_seconds)
+        wall = datetime.fromisoformat(row.captured_wall)
+        local, at = _shown_times(wall, offset, shift_seconds)
+        changes.append({"local": local, "at": at, "m": row.id})
+    if changes:
+        connection.exec_driver_sql(
+            "UPDATE media SET captured_local = :local, captured_at = :at WHERE id = :m", changes
+        )
+        connection.exec_driver_sql(
+            "UPDATE prediction SET captured_at = :at WHERE media_id = :m", changes
+        )
+
+
+def _remember_file(
+    connection: Connection,
+    path: bytes,
+    stamp: FileStamp,
+    *,
+    media_id: int | None = None,
+    problem: str | None = None,
+) -> None:
+    row = {
+        "path": shown_path(path),
+        "size": stamp.size,
+        "mtime_ns": stamp.mtime_ns,
+        "media_id": media_id,
+        "problem": problem,
+    }
+    statement = upsert(File).values(path_bytes=path, **row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["path_bytes"], set_=row))
+    if media_id is not None:
+        connection.execute(
+            update(Media)
+            .where(Media.id == media_id, Media.absent_since.is_not(None))
+            .values(absent_since=None)
+        )
+
+
+def _paths_of(connection: Connection, media_ids: Sequence[int]) -> dict[int, tuple[bytes, ...]]:
+    found: dict[int, tuple[bytes, ...]] = {}
+    query = select(File.media_id, File.path_bytes).where(File.media_id.in_(media_ids))
+    for row in connection.execute(query):
+        found[row.media_id] = (*found.get(row.media_id, ()), row.path_bytes)
+    return found
+
+
+def _set_status(connection: Connection, batch: BatchResult, now: datetime) -> None:
+    if batch.classified:
+        connection.execute(
+            update(Media)
+            .where(Media.id.in_(batch.classified))
+            .values(status=MediaStatus.CLASSIFIED, classified_at=iso_utc(now))
+        )
+    if batch.rejected:
+        connection.execute(
+            update(Media)
+            .where(Media.id == bindparam("m"))
+            .values(status=MediaStatus.REJECTED, rejected_reason=bindparam("why")),
+            [{"m": media_id, "why": why} for media_id, why in batch.rejected],
+        )

@@ -1,0 +1,151 @@
+"""When: APScheduler ticks that only ask what is due. What is due is derived from the log, so a
+station that was off for a week trains once, and a clock that jumps can neither stall nor flood it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from monitor.config import Training
+from monitor.domain import RunState, parse_iso_utc
+from monitor.log.species_log import SpeciesLog
+from monitor.log.versions import RunRow
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY = timedelta(minutes=10)
+LONGEST_RETRY = timedelta(days=1)
+CLOCK_JUMP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """What decides whether a training is due.
+
+    Attributes:
+        runs: the newest training runs, newest first.
+        new_labels: media labelled since the newest successful run.
+        first_label_at: when the first label was given, in UTC; None if there is none.
+    """
+
+    runs: Sequence[RunRow]
+    new_labels: int
+    first_label_at: datetime | None
+
+    @property
+    def newest(self) -> RunRow | None:
+        """The newest run."""
+        return self.runs[0] if self.runs else None
+
+
+def training_facts(log: SpeciesLog) -> TrainingFacts:
+    """Read from the log what decides whether a training is due."""
+    runs = log.runs(30)
+    good = next((run for run in runs if run.state is RunState.SUCCEEDED), None)
+    new_labels = log.new_labels_since(good.last_label_id if good is not None else 0)
+    first = log.first_label_at()
+    return TrainingFacts(runs, new_labels, parse_iso_utc(first) if first else None)
+
+
+def training_due_at(facts: TrainingFacts, settings: Training, zone: ZoneInfo) -> datetime | None:
+    """The moment from which a training is due (it may lie in the past); None: not as things are.
+
+    The first cron time after the newest run (or after the first label), once there are
+    `min_new_labels` new ones; after a failure, ever longer pauses instead: 10, 20, 40 … minutes,
+    at most a day.
+    """
+    if not settings.enabled or facts.new_labels < settings.min_new_labels:
+        return None
+    if facts.first_label_at is None:
+        return None
+    newest = facts.newest
+    if newest is not None and newest.state is RunState.RUNNING:
+        return None
+    failures = failures_in_row(facts.runs)
+    if newest is not None and failures:
+        pause = min(FIRST_RETRY * (1 << min(failures - 1, 20)), LONGEST_RETRY)
+        return parse_iso_utc(newest.finished_at or newest.started_at) + pause
+    since = parse_iso_utc(newest.started_at) if newest is not None else facts.first_label_at
+    trigger = CronTrigger.from_crontab(settings.schedule, timezone=zone)
+    moment: datetime | None = trigger.get_next_fire_time(None, since + timedelta(microseconds=1))
+    return moment.astimezone(UTC) if moment is not None else None
+
+
+def is_due(due_at: datetime | None, now: datetime, newest: RunRow | None) -> bool:
+    """True if `due_at` has come; also if the newest run lies in the future, which tells that the
+    clock was set back: waiting for the old time to come again could take years."""
+    if due_at is None:
+        return False
+    jumped = newest is not None and parse_iso_utc(newest.started_at) > now + timedelta(hours=1)
+    return now >= due_at or jumped
+
+
+def failures_in_row(runs: Sequence[RunRow]) -> int:
+    """How many of the newest runs failed, one after the other."""
+    count = 0
+    for run in runs:
+        if run.state is not RunState.FAILED:
+            break
+        count += 1
+    return count
+
+
+class Ticks:
+    """Calls functions every so many seconds, each at most once at a time."""
+
+    def __init__(self, jobs: Mapping[str, tuple[float, Callable[[], None]]]) -> None:
+        self._scheduler: Any = BackgroundScheduler(timezone=UTC)
+        for name, (seconds, function) in jobs.items():
+            self._scheduler.add_job(
+                _guarded(name, function),
+                "interval",
+                seconds=seconds,
+                id=name,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+                next_run_time=datetime.now(UTC),
+            )
+        self._drift: float | None = None
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._scheduler.start()
+
+    def close(self) -> None:
+        """End; a function that runs is waited for."""
+        self._scheduler.shutdown(wait=True)
+
+    def check_clock(self, wall: float | None = None, monotonic: float | None = None) -> bool:
+        """Set every tick anew if the wall clock was set; call about once a second.
+
+        APScheduler waits for wall-clock times: after a jump back it would wait until then.
+        """
+        wall = time.time() if wall is None else wall
+        drift = wall - (time.monotonic() if monotonic is None else monotonic)
+        before, self._drift = self._drift, drift
+        if before is None or abs(drift - before) < CLOCK_JUMP_SECONDS:
+            return False
+        logger.warning("the clock was set by %+.0f s; the schedule is set anew", drift - before)
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.fromtimestamp(wall, UTC))
+        return True
+
+
+def _guarded(name: str, function: Callable[[], None]) -> Callable[[], None]:
+    def tick() -> None:
+        try:
+            function()
+        except Exception:  # the edge of a loop: told, and tried again at the next tick
+            logger.exception("%s failed; it is tried again at its next time", name)
+
+    return tick

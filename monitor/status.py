@@ -1,0 +1,104 @@
+"""How a station stands, from its log alone: works whether the service runs or not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psutil
+
+from monitor.config import Settings
+from monitor.domain import iso_utc, parse_iso_utc, utc_now
+from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
+from monitor.log.species_log import SpeciesLog
+from monitor.log.versions import RunRow, VersionRow
+from monitor.scheduler import training_due_at, training_facts
+
+
+def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) -> dict[str, Any]:
+    """Everything `trapwatch status --json` prints."""
+    now = now or utc_now()
+    counts = log.counts()
+    oldest = log.oldest_pending()
+    facts = training_facts(log)
+    due = training_due_at(facts, settings.training, settings.station.zone)
+    data = settings.data_directory
+    disk = psutil.disk_usage(str(data))
+    service = log.state("service") or {}
+    running = is_held(data / LOCK_NAME)
+    return {
+        "station": settings.station.name,
+        "now": iso_utc(now),
+        "service": {
+            "running": running,
+            "pid": service.get("pid") if running else None,
+            "problems": service.get("problems", {}) if running else {},
+        },
+        "media": counts,
+        "lag_seconds": _lag(oldest, now),
+        "watch": log.state("watch"),
+        "unreadable": [{"path": p, "problem": why} for p, why in log.unreadable(20)],
+        "live_model": _version(log.live_version()),
+        "training": {
+            "running": is_held(data / TRAINING_LOCK_NAME),
+            "last": _run(facts.newest),
+            "new_labels": facts.new_labels,
+            "min_new_labels": settings.training.min_new_labels,
+            "next_due": iso_utc(due) if due is not None else None,
+        },
+        "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "folder": str(data)},
+    }
+
+
+def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same for people: (what, how it stands)."""
+    media, training, watch = facts["media"], facts["training"], facts["watch"] or {}
+    live, service = facts["live_model"], facts["service"]
+    others = ", ".join(f"{n} {kind}" for kind, n in watch.get("other_types", {}).items())
+    lines = [
+        ("station", facts["station"]),
+        ("service", f"running, process {service['pid']}" if service["running"] else "not running"),
+        (
+            "media",
+            f"{media['media']}: {media['classified']} classified, {media['pending']} pending, "
+            f"{media['rejected']} rejected, {media['labelled']} labelled",
+        ),
+        ("waiting for their file", str(media["waiting_for_their_file"])),
+        ("lag", f"{facts['lag_seconds']:.0f} s" if facts["lag_seconds"] is not None else "none"),
+        ("other files seen", others or "none"),
+        ("unreadable files", str(media["unreadable_files"])),
+        ("live model", f"{live['name']}, since {live['went_live_at']}" if live else "none yet"),
+        ("last training", _run_line(training["last"])),
+        ("new labels", f"{training['new_labels']} (trains from {training['min_new_labels']})"),
+        ("next training", training["next_due"] or "when there are enough new labels"),
+        ("disk", f"{facts['disk']['free_bytes'] / 1e9:.1f} GB free in {facts['disk']['folder']}"),
+    ]
+    lines += [("problem", f"{u['path']}: {u['problem']}") for u in facts["unreadable"]]
+    lines += [("problem", p) for p in watch.get("problems", [])]
+    lines += [("problem", f"{who}: {why}") for who, why in service["problems"].items()]
+    return lines
+
+
+def _lag(oldest: str | None, now: datetime) -> float | None:
+    return (now - parse_iso_utc(oldest)).total_seconds() if oldest is not None else None
+
+
+def _version(row: VersionRow | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {"name": row.name, "went_live_at": row.went_live_at, "figures": row.figures}
+
+
+def _run(row: RunRow | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    names = ("started_at", "finished_at", "state", "method", "trigger", "stage", "progress")
+    return {name: getattr(row, name) for name in (*names, "version", "message")}
+
+
+def _run_line(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "none yet"
+    if run["state"] == "running":
+        return f"running: {run['stage']}, {run['progress']:.0%}"
+    return f"{run['started_at']}, {run['state']}: {run['message']}"
