@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
-import sys
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -70,43 +67,6 @@ def who(by: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
-    sys.stdout.write("\n")
-
-
-def print_json_rows(documents: Iterable[Any]) -> None:
-    """A JSON list on stdout, written as it comes."""
-    start = "[\n"
-    for document in documents:
-        sys.stdout.write(start + json.dumps(document, ensure_ascii=False))
-        start = ",\n"
-    sys.stdout.write("[]\n" if start == "[\n" else "\n]\n")
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; tab-separated where stdout is no terminal, so that scripts can cut it."""
-    if not sys.stdout.isatty():
-        print("\t".join(columns))
-        for row in rows:
-            print("\t".join("" if cell is None else str(cell) for cell in row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(table)
-
-
-def note(message: str) -> None:
-    """A remark beside the result, on stderr."""
-    print(message, file=sys.stderr)
 
 
 def moment_of(text: str | None, zone: ZoneInfo, *, end: bool = False) -> str | None:

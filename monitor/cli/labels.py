@@ -16,13 +16,11 @@ from monitor.cli.app import (
     JsonOption,
     UsageError,
     app,
-    note,
-    print_json,
-    print_table,
     read_settings,
     who,
 )
 from monitor.config import Settings
+from monitor.console import note, print_json, print_table
 from monitor.domain import How, Observation, Scope, utc_now
 from monitor.exchange.labels import (
     ImportReport,

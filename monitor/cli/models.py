@@ -15,13 +15,10 @@ from monitor.cli.app import (
     JsonOption,
     app,
     log_to_stderr,
-    note,
-    print_json,
-    print_table,
     read_settings,
     who,
 )
-from monitor.cli.progress import stage_bar
+from monitor.console import note, print_json, print_table, stage_bar
 from monitor.domain import utc_now
 from monitor.log.species_log import open_log
 

@@ -13,12 +13,9 @@ from monitor.cli.app import (
     JsonOption,
     app,
     log_to_stderr,
-    note,
-    print_json,
-    print_table,
     read_settings,
 )
-from monitor.cli.progress import count_bar
+from monitor.console import count_bar, note, print_json, print_table
 from monitor.log.species_log import open_log
 
 config_app = typer.Typer(no_args_is_help=True, help="The config file.")

@@ -18,12 +18,9 @@ from monitor.cli.app import (
     UsageError,
     app,
     moment_of,
-    note,
-    print_json,
-    print_json_rows,
-    print_table,
     read_settings,
 )
+from monitor.console import note, print_json, print_json_rows, print_table
 from monitor.domain import Sighting
 from monitor.events import EventSighting, summarise
 from monitor.log.sightings import SightingFilter

@@ -15,12 +15,10 @@ from monitor.cli.app import (
     JsonOption,
     UsageError,
     app,
-    note,
-    print_json,
-    print_table,
     read_settings,
     who,
 )
+from monitor.console import note, print_json, print_table
 from monitor.domain import How, TrapwatchError, utc_now
 from monitor.log.species_log import SpeciesLog, open_log
 

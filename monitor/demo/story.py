@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.cli.app import print_table
-from monitor.cli.progress import count_bar
 from monitor.config import Settings, load_settings
+from monitor.console import count_bar, print_table
 from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
 from monitor.log.sightings import SightingFilter

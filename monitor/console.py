@@ -1,10 +1,49 @@
-"""Progress bars on stderr, so that stdout stays clean."""
+"""What people see in a terminal: tables, JSON, remarks, progress bars."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
+    sys.stdout.write("\n")
+
+
+def print_json_rows(documents: Iterable[Any]) -> None:
+    """A JSON list on stdout, written as it comes."""
+    start = "[\n"
+    for document in documents:
+        sys.stdout.write(start + json.dumps(document, ensure_ascii=False))
+        start = ",\n"
+    sys.stdout.write("[]\n" if start == "[\n" else "\n]\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; tab-separated where stdout is no terminal, so that scripts can cut it."""
+    if not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join("" if cell is None else str(cell) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console().print(table)
+
+
+def note(message: str) -> None:
+    """A remark beside the result, on stderr."""
+    print(message, file=sys.stderr)
 
 
 @contextmanager
