@@ -32,3 +32,6 @@ lint: install
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+screenshots: install
+	$(BIN)/python benchmarks/screenshots.py

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import BackboneError
+from monitor.backbone.quiet import import_keras, native_noise_held_back
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,10 @@ def open_runtime(device: str, threads: int) -> Runtime:
     Raises:
         BackboneError: `gpu` was demanded and there is none, or the backend is not supported.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import, or it is too late
-    import keras
-
-    backend = keras.backend.backend()
+    backend = import_keras().backend.backend()
     if backend == "tensorflow":
-        return TensorFlowRuntime(device, threads)
+        with native_noise_held_back():  # it speaks again when it looks for a GPU
+            return TensorFlowRuntime(device, threads)
     if backend == "jax":
         return JaxRuntime(device)
     raise BackboneError(

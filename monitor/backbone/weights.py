@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.backbone import BackboneError
+from monitor.backbone.quiet import import_keras
 from monitor.backbone.weight_files import (
     SHAPES,
     Arrays,
@@ -208,9 +209,7 @@ def _in_wheel() -> Path | None:
 
 
 def _download(url: str) -> Path:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
+    keras = import_keras()
     home = _keras_home()
     try:
         home.mkdir(parents=True, exist_ok=True)

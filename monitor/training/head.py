@@ -15,10 +15,10 @@ from monitor.training.network import PASSES, Layer, Network, Samples
 
 Progress = Callable[[str, float], None]
 
-STRENGTHS = (3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+STRENGTHS = (3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 """L2 strengths to choose from, strongest first, for inputs of unit length: times the number of
 inputs for standardised ones, so that 24 and 1,280 features want the same."""
-USUAL_STRENGTH = 1e-4
+USUAL_STRENGTH = 3e-5
 TEMPERATURES = (0.1, 10.0)
 TEMPERATURE_PRIOR = 10.0
 """Weight, in media, of 'the temperature is 1': a dozen right answers must not prove certainty."""

@@ -22,8 +22,9 @@ Ints = npt.NDArray[np.int64]
 PASSES = 10
 """Steps between two looks at the validation part. Keras spends 50 ms on each look whatever the
 size of the network, more than on ten steps of it (2,000 x 1,280, two cores)."""
-MOMENTUM = 0.95
+MOMENTUM = 0.9
 PATIENCE = 3  # looks
+MIN_GAIN = 1e-3  # nats
 MAX_BATCH = 16384
 
 
@@ -98,7 +99,7 @@ class Network:
         options: dict[str, Any] = {}
         if validation is not None:
             early = keras.callbacks.EarlyStopping(
-                "val_nll", 1e-4, PATIENCE, mode="min", restore_best_weights=True
+                "val_nll", MIN_GAIN, PATIENCE, mode="min", restore_best_weights=True
             )
             callbacks.append(early)
             options = {

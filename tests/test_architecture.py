@@ -1,0 +1,66 @@
+"""The house: imports point down only, pages stay short, TensorFlow stays out of quick commands."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+PAGES = sorted((TOP / "monitor").rglob("*.py"))
+PAGE_LINES = 330
+"""A page is 300 lines (STYLE.md); a few lines of grace before it has to be split by meaning."""
+
+
+def test_imports_only_point_down_the_layers() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([program], cwd=TOP, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_every_module_stands_in_the_list_of_layers() -> None:
+    listed = (TOP / ".importlinter").read_text()
+    modules = {p.stem if p.parent.name == "monitor" else p.parent.name for p in PAGES}
+    for module in modules - {"__init__", "__main__"}:
+        assert f"monitor.{module}" in listed, f"{module} has no place among the layers"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(TOP)))
+def test_a_page_stays_a_page(page: Path) -> None:
+    assert len(page.read_text().splitlines()) <= PAGE_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(TOP)))
+def test_every_public_thing_says_what_it_is(page: Path) -> None:
+    tree = ast.parse(page.read_text())
+    nodes = [tree, *(n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef))]
+    for node in nodes:
+        name = getattr(node, "name", page.name)
+        if not name.startswith("_"):
+            assert ast.get_docstring(node), f"{name} in {page.name} has no docstring"
+
+
+def test_nothing_that_can_run_code_is_ever_loaded() -> None:
+    for page in PAGES:
+        for node in ast.walk(ast.parse(page.read_text())):
+            names = []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "marshal", "shelve", "dill", "joblib"} & set(names), page
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"eval", "exec", "os.system", "yaml.load"}, page
+                assert not called.endswith(("load_model", "np.load")), page
+
+
+def test_quick_commands_import_neither_tensorflow_nor_numpy() -> None:
+    code = (
+        "import sys; import monitor.cli; from monitor.log.species_log import open_log;"
+        "print(sorted({'tensorflow', 'keras', 'numpy', 'alembic', 'apscheduler', 'PIL'}"
+        " & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
