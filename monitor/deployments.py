@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,11 +17,13 @@ from monitor.config import ConfigError
 from monitor.domain import iso_utc, shown_path
 
 COLUMNS = ("deployment", "path", "latitude", "longitude", "start", "end", "clock_shift_seconds")
+MOST_SHIFT_SECONDS = 100 * 366 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
-    """A line of `deployments.file`. Times are UTC; `path` is a prefix below a watched folder."""
+    """A line of `deployments.file`. `path` is a prefix below a watched folder, `start` is within
+    the period, `end` is not (an end that is written as a day includes that day)."""
 
     name: str
     path: str
@@ -58,7 +61,7 @@ class Deployments:
     """
 
     def __init__(self, pattern: str, rows: Iterable[DeploymentRow] = ()) -> None:
-        self.rows = tuple(sorted(rows, key=lambda row: -len(row.path)))
+        self.rows = tuple(sorted(rows, key=lambda row: -len(row.path.strip("/"))))
         self._pattern = compile_pattern(pattern)
 
     def name_of(self, folder: Path, path: bytes, captured_at: datetime) -> str:
@@ -78,10 +81,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """`{deployment}/*/**` as a regular expression over a path below a watched folder."""
     tokens = {
         "{deployment}": "(?P<deployment>[^/]+)",
+        "**/": "(?:.*/)?",  # any number of folders may be none
         "**": ".*",
         "*": "[^/]*",
     }
-    parts = re.split(r"(\{deployment\}|\*\*|\*)", pattern.strip("/"))
+    parts = re.split(r"(\{deployment\}|\*\*/|\*\*|\*)", pattern.strip("/"))
     return re.compile("".join(tokens.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
@@ -111,10 +115,15 @@ def _parse_all(
     if missing or unknown:
         known = ", ".join(COLUMNS)
         return [], [f"columns missing: {missing}, unknown: {unknown}; known are {known}"]
-    rows, faults = [], []
-    for row in reader:
+    rows: list[DeploymentRow] = []
+    faults = []
+    facts: dict[str, dict[str, Any]] = {}
+    for line in reader:
         try:
-            rows.append(_parse(row, zone))
+            row = _parse(line, zone)
+            if facts.setdefault(row.name, row.values()) != row.values():
+                raise ValueError(f"'{row.name}' is listed above with another place, time or clock")
+            rows.append(row)
         except ValueError as error:
             faults.append(f"line {reader.line_num}: {error}")
     return rows, faults
@@ -123,29 +132,57 @@ def _parse_all(
 def _parse(row: dict[str, str], zone: ZoneInfo) -> DeploymentRow:
     if not (row["deployment"] or "").strip():
         raise ValueError("the deployment has no name")
-    shift = row.get("clock_shift_seconds")
+    start, end = _moment(row.get("start"), zone), _moment(row.get("end"), zone, whole_day=True)
+    if start is not None and end is not None and end <= start:
+        raise ValueError(f"it ends ({row['end']}) before it starts ({row['start']})")
     return DeploymentRow(
         row["deployment"].strip(),
         (row["path"] or "").strip(),
         _degrees(row.get("latitude"), 90),
         _degrees(row.get("longitude"), 180),
-        _moment(row.get("start"), zone),
-        _moment(row.get("end"), zone),
-        float(shift) if shift else 0.0,
+        start,
+        end,
+        _seconds(row.get("clock_shift_seconds")),
     )
+
+
+def _seconds(text: str | None) -> float:
+    if not text:
+        return 0.0
+    value = _number(text)
+    if abs(value) > MOST_SHIFT_SECONDS:
+        raise ValueError(f"a clock shift of {text} seconds is more than a hundred years")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"'{text}' is no number")
+    return value
 
 
 def _degrees(text: str | None, most: float) -> float | None:
     if not text:
         return None
-    value = float(text)
+    value = _number(text)
     if not -most <= value <= most:
         raise ValueError(f"{value} is no coordinate in degrees (at most {most:g})")
     return value
 
 
-def _moment(text: str | None, zone: ZoneInfo) -> datetime | None:
+def _moment(text: str | None, zone: ZoneInfo, *, whole_day: bool = False) -> datetime | None:
+    """A time as ISO 8601; without an offset on the station's clock. `whole_day`: a date alone
+    means the end of that day."""
     if not text:
         return None
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if whole_day and len(text.strip()) == len("2026-01-31"):
+            moment += timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise ValueError(f"'{text}' is no time; write one like 2026-05-31T14:30") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)

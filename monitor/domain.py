@@ -182,9 +182,7 @@ def utc_now() -> datetime:
 
 def iso_utc(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds and a fixed width, so that text order is time order."""
-    return (
-        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-    )
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_iso_utc(text: str) -> datetime:

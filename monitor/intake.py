@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -20,13 +20,15 @@ from monitor.imaging import DecodeRules, ImageRejected, dimensions
 from monitor.log.media import IntakeItem
 from monitor.log.species_log import SpeciesLog
 from monitor.metadata import read_metadata, to_utc
-from monitor.watch import Found
+from monitor.scan import Found
 
 logger = logging.getLogger(__name__)
 
-MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Larger files are hashed, and rejected unread: one is held in memory for each thread."""
 HEAD_BYTES = 1024 * 1024
 PER_TRANSACTION = 64
+MOST_TOLD = 10_000
 
 
 class Missed(Enum):
@@ -48,7 +50,7 @@ class Content:
 
 
 def read_content(path: bytes) -> Content:
-    """Read a regular file whole and hash it.
+    """Read a regular file whole and hash it. Never waits for a writer (a FIFO is refused).
 
     Raises:
         OSError: it cannot be read; ESTALE if it changed while it was read.
@@ -74,8 +76,16 @@ def read_content(path: bytes) -> Content:
     return Content(data, digest.hexdigest(), stamp, before.st_size > MAX_FILE_BYTES)
 
 
-def read_verified(paths: Sequence[bytes], sha256: str) -> bytes | None:
-    """The bytes with this hash from the first of `paths` that still has them, else None."""
+def read_verified(
+    paths: Sequence[bytes],
+    sha256: str,
+    on_other: Callable[[bytes, FileStamp], None] = lambda path, stamp: None,
+) -> bytes | None:
+    """The bytes with this hash from the first of `paths` that still has them, else None.
+
+    Args:
+        on_other: called with a path that holds other bytes now, and the stamp of these.
+    """
     for path in paths:
         try:
             content = read_content(path)
@@ -83,6 +93,7 @@ def read_verified(paths: Sequence[bytes], sha256: str) -> bytes | None:
             continue
         if content.sha256 == sha256:
             return content.data
+        on_other(path, content.stamp)
     return None
 
 
@@ -90,7 +101,8 @@ class Intake:
     """Takes settled files into the log, a few dozen in one transaction.
 
     Args:
-        on_changing: called with a file that is still being written to.
+        on_changing: called with a file that is still being written to, and with those that
+            could not be taken in because the log failed: they are to be brought again.
         clock: the present, in UTC.
     """
 
@@ -122,25 +134,45 @@ class Intake:
             ids of the media, known ones included.
         """
         media_ids: list[int] = []
-        for start in range(0, len(files), PER_TRANSACTION):
-            part = files[start : start + PER_TRANSACTION]
-            items = []
-            for found, outcome in zip(part, self._pool.map(self.read, part), strict=True):
-                if isinstance(outcome, IntakeItem):
-                    items.append(outcome)
-                elif outcome is Missed.CHANGING:
+        parts = [files[i : i + PER_TRANSACTION] for i in range(0, len(files), PER_TRANSACTION)]
+        ahead = self._start(parts[0]) if parts else []
+        for number, part in enumerate(parts):
+            reading = ahead
+            ahead = self._start(parts[number + 1]) if number + 1 < len(parts) else []
+            try:
+                media_ids += self._take_part(part, reading)
+            except BaseException:
+                for found in files[number * PER_TRANSACTION :]:
                     self._on_changing(found)
-            if items:
-                outcomes = self._log.take_in(items, self._clock(), self._event_gap)
-                self._say(items, outcomes)
-                media_ids += [media_id for media_id, _ in outcomes]
+                raise
         return media_ids
+
+    def _start(self, part: Sequence[Found]) -> list[Future[IntakeItem | Missed]]:
+        """Begin to read `part`, while the one before is written to the log."""
+        return [self._pool.submit(self.read, found) for found in part]
+
+    def _take_part(
+        self, part: Sequence[Found], reading: Sequence[Future[IntakeItem | Missed]]
+    ) -> list[int]:
+        items = []
+        for found, future in zip(part, reading, strict=True):
+            outcome = future.result()
+            if isinstance(outcome, IntakeItem):
+                items.append(outcome)
+            elif outcome is Missed.CHANGING:
+                self._on_changing(found)
+        if not items:
+            return []
+        outcomes = self._log.take_in(items, self._clock(), self._event_gap)
+        self._say(items, outcomes)
+        return [media_id for media_id, _ in outcomes]
 
     def read(self, found: Found) -> IntakeItem | Missed:
         """Read one file: all that its media row will say, or why not now."""
         try:
             content = read_content(found.path)
         except FileNotFoundError:
+            self._told.discard(found.path)
             return Missed.VANISHED
         except OSError as error:
             if error.errno == errno.ESTALE:
@@ -148,7 +180,7 @@ class Intake:
             self._note_unreadable(found, error)
             return Missed.UNREADABLE
         self._told.discard(found.path)
-        if content.stamp != found.stamp:
+        if content.stamp != found.stamp:  # written to, or replaced, since it was listed
             return Missed.CHANGING
         return self._describe(found, content)
 
@@ -171,6 +203,8 @@ class Intake:
     def _note_unreadable(self, found: Found, error: OSError) -> None:
         problem = error.strerror or str(error)
         if found.path not in self._told:
+            if len(self._told) >= MOST_TOLD:
+                self._told.clear()
             self._told.add(found.path)
             shown = shown_path(found.path)
             logger.warning("%s cannot be read (%s); it is tried again", shown, problem)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from monitor.classifier import Head
+from monitor.domain import FileStamp
 from monitor.log.versions import VersionRow
-from monitor.models import ModelDamaged, ModelStore
+from monitor.models import HEAD_FILE, ModelError, ModelStore
+from monitor.scan import stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -15,8 +18,11 @@ logger = logging.getLogger(__name__)
 class LiveModel:
     """The head of the live version, loaded when the version changes.
 
-    A version that cannot be loaded is reported once and passed over: frames are taken in and
-    their features kept, and the head that worked before goes on.
+    A version that cannot be loaded is reported once, and tried again when its file changes:
+    meanwhile frames are taken in, their features kept, and the head that worked before goes on.
+
+    Attributes:
+        problem: why the live version does not label, in words; None when all is well.
     """
 
     def __init__(self, store: ModelStore, current: Callable[[], VersionRow | None]) -> None:
@@ -24,6 +30,8 @@ class LiveModel:
         self._row: VersionRow | None = None
         self._head: Head | None = None
         self._asked: tuple[str, str] | None = None
+        self._damaged: FileStamp | None = None
+        self._refused: str | None = None
         self.problem: str | None = None
 
     @property
@@ -35,29 +43,42 @@ class LiveModel:
         """Look which version is live; True if another head is in use from now on."""
         row = self._current()
         wanted = (row.name, row.weights_sha256) if row is not None else None
-        if wanted == self._asked:
+        if wanted == self._asked and not self._was_repaired(row):
             return False
-        self._asked = wanted
+        self._asked, self._damaged, self._refused, self.problem = wanted, None, None, None
         if row is None:
             self._row, self._head = None, None
             return True
+        before = self._stamp(row)
         try:
             head = self._store.load_head(row.name, row.weights_sha256)
-        except ModelDamaged as error:
-            self.problem = str(error)
+        except ModelError as error:
+            self.problem, self._damaged = str(error), before
             logger.error("model %s cannot be used: %s", row.name, error)
             return False
-        self.problem = None
         logger.info("model %s is live (before: %s)", row.name, self.name or "none")
         self._row, self._head = row, head
         return True
 
-    def head_for(self, layout: str) -> Head | None:
-        """The head, if it was trained on features of this layout."""
-        if self._head is not None and self._head.layout != layout:
+    def head_for(self, layout: str, size: int) -> Head | None:
+        """The head, if it was trained on features of this layout, `size` numbers each."""
+        head = self._head
+        if head is None or (head.layout == layout and head.mean.size == size):
+            return head
+        if self._refused != layout:
+            self._refused = layout
             self.problem = (
-                f"model {self.name} was trained on {self._head.layout} features, but the "
-                f"configured backbone gives {layout}; train again or set classifier.backbone back"
+                f"model {self.name} was trained on {head.layout} features ({head.mean.size} "
+                f"numbers), but the configured backbone gives {layout} ({size}); train again or "
+                "set classifier.backbone back"
             )
-            return None
-        return self._head
+            logger.error("%s", self.problem)
+        return None
+
+    def _was_repaired(self, row: VersionRow | None) -> bool:
+        """True if the file of a version that could not be loaded is another one now."""
+        failed = row is not None and (self._row is None or row.name != self._row.name)
+        return failed and row is not None and self._stamp(row) != self._damaged
+
+    def _stamp(self, row: VersionRow) -> FileStamp | None:
+        return stamp_of(os.fsencode(self._store.directory / row.name / HEAD_FILE))

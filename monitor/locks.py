@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from datetime import datetime
@@ -17,6 +18,8 @@ LOCK_NAME = "trapwatch.lock"
 """Held by the one service of a station; lies beside the log."""
 TRAINING_LOCK_NAME = "training.lock"
 """Held by the one process that trains."""
+PATIENCE_SECONDS = 0.5
+"""`is_held` takes a lock for an instant; whoever wants it just then is not turned away by that."""
 
 
 class Busy(TrapwatchError):
@@ -32,7 +35,7 @@ class OwnerLock:
     """
 
     def __init__(self, path: Path, what: str, now: datetime) -> None:
-        self._lock = FileLock(path, timeout=0)
+        self._lock = FileLock(path, timeout=PATIENCE_SECONDS)
         self._owner = path.with_name(path.name + ".owner")
         self._what, self._now = what, now
 
@@ -65,13 +68,15 @@ class OwnerLock:
 
 
 def is_held(path: Path) -> bool:
-    """True while some process holds the lock at `path`."""
-    if not path.exists():
-        return False
-    lock = FileLock(path, timeout=0)
+    """True while some process holds the lock at `path`. Needs no right to write there."""
     try:
-        lock.acquire()
-    except (Timeout, OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
         return True
-    lock.release()
+    finally:
+        os.close(descriptor)  # lets the lock go, too
     return False

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.classifier import Head
+from monitor.domain import TrapwatchError
 
 HEAD_FILE = "head.safetensors"
 CARD_FILE = "model_card.json"
@@ -33,7 +34,7 @@ _NAME = re.compile(r"v[0-9]{4,9}")
 _PLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(svg|png)")
 
 
-class ModelError(Exception):
+class ModelError(TrapwatchError):
     """A model version cannot be written or found; the message says why and what to do."""
 
 
@@ -188,12 +189,8 @@ def head_from_bytes(content: bytes) -> Head:
         classes = json.loads(metadata["classes"])
         layout = json.loads(metadata["layout"])
         temperature = json.loads(metadata["temperature"])
-        head = Head(
-            tuple(classes),
-            *(arrays[name] for name in ("mean", "scale", "weights", "bias")),
-            float(temperature),
-            layout,
-        )
+        mean, scale, weights, bias = (arrays[n] for n in ("mean", "scale", "weights", "bias"))
+        head = Head(tuple(classes), mean, scale, weights, bias, float(temperature), layout)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"it does not hold a head: {error!r}") from error
     _check(head)

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.backbone import Backbone
-from monitor.classifier import predict
-from monitor.domain import shown_path
+from monitor.classifier import Head, predict
+from monitor.domain import FileStamp, shown_path
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.intake import read_verified
 from monitor.live import LiveModel
@@ -32,6 +32,8 @@ Floats = npt.NDArray[np.float32]
 RESCORE_PAGE = 500
 BATCHES_AHEAD = 2
 FIRST_BATCH = 8
+RESCORE_AGAIN = timedelta(hours=1)
+"""So often past media are looked through once more: a label may have been withdrawn since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Decoded:
     pixels: Pixels | None = None
     features: Floats | None = None
     rejected: str | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """True if no path of it had its bytes."""
+        return self.pixels is None and self.features is None and self.rejected is None
 
 
 class Pipeline:
@@ -110,7 +117,9 @@ class Pipeline:
         size = self.backbone.batch_size
         for start in range(0, len(media_ids), size):
             media = self._log.find_media(media_ids[start : start + size])
-            frames = self._with_features(list(self._pool.map(self._decode, media)))
+            cached = self._features.get([one.sha256 for one in media])
+            prepared = self._pool.map(lambda one, known=cached: self._prepare(one, known), media)
+            frames = self._with_features(list(prepared))
             found |= {f.media.sha256: f.features for f in frames if f.features is not None}
             progress(min(start + size, len(media_ids)), len(media_ids))
         return found
@@ -126,11 +135,20 @@ class Pipeline:
         for media_id, reason in result.rejected:
             path = shown_path(next((f.media.paths[0] for f in frames if f.media.paths), b"?"))
             logger.warning("rejected media %d (%s): %s", media_id, path, reason)
+        self._look_for_new_paths([f.media for f in frames if f.media.media_id in result.absent])
         return len(frames)
+
+    def _look_for_new_paths(self, absent: Sequence[PendingMedia]) -> None:
+        """A file that was renamed while its old path was tried is there all the same."""
+        tried = {media.media_id: set(media.paths) for media in absent}
+        now = self._log.find_media(list(tried)) if tried else []
+        moved = [m.media_id for m in now if not tried[m.media_id].issuperset(m.paths)]
+        if moved:
+            self._log.mark_found(moved)
 
     def _result(self, frames: Sequence[Decoded], ready: Sequence[Decoded]) -> BatchResult:
         ids = tuple(f.media.media_id for f in ready)
-        head = self._live.head_for(self._features.layout)
+        head = self._live.head_for(self._features.layout, self._features.size)
         predictions = (
             tuple(predict(head, ids, np.stack([_have(f) for f in ready]), self._unknown_below))
             if head is not None and ready
@@ -139,8 +157,10 @@ class Pipeline:
         return BatchResult(
             classified=ids,
             predictions=predictions,
-            rejected=tuple((f.media.media_id, f.rejected) for f in frames if f.rejected),
-            absent=tuple(f.media.media_id for f in frames if f.features is None and not f.rejected),
+            rejected=tuple(
+                (f.media.media_id, f.rejected) for f in frames if f.rejected is not None
+            ),
+            absent=tuple(f.media.media_id for f in frames if f.is_absent),
             version=self._live.name if head is not None else None,
         )
 
@@ -158,7 +178,11 @@ class Pipeline:
         self._ahead = {
             one.media_id: future for one, future in zip(media[size:], futures[size:], strict=True)
         }
-        return [future.result() for future in futures[:size]]
+        frames = [future.result() for future in futures[:size]]
+        return [  # what was not there when it was decoded ahead may be by now
+            self._decode(one) if frame.is_absent else frame
+            for one, frame in zip(media, frames, strict=False)
+        ]
 
     def _prepare(self, media: PendingMedia, cached: dict[str, Floats]) -> Decoded:
         if media.sha256 in cached:
@@ -166,13 +190,23 @@ class Pipeline:
         return self._decode(media)
 
     def _decode(self, media: PendingMedia) -> Decoded:
-        data = read_verified(media.paths, media.sha256)
+        data = read_verified(
+            media.paths, media.sha256, lambda path, stamp: self._note_changed(media, path, stamp)
+        )
         if data is None:
             return Decoded(media)
         try:
             return Decoded(media, pixels=decode(data, self._rules))
         except ImageRejected as error:
             return Decoded(media, rejected=str(error))
+
+    def _note_changed(self, media: PendingMedia, path: bytes, stamp: FileStamp) -> None:
+        """Other bytes behind the very size and time the log knows: no scan can see that, so let
+        the log forget that it knows the path, and the next scan takes it in."""
+        known = self._log.known_files([path]).get(path)
+        if known is not None and known.media_id == media.media_id and known.stamp == stamp:
+            problem = "its bytes changed, its size and time did not; it is taken in anew"
+            self._log.note_unreadable(path, stamp, problem)
 
     def _with_features(self, frames: Sequence[Decoded]) -> list[Decoded]:
         """Run the backbone on the frames that have pixels, and keep what it says."""
@@ -196,21 +230,27 @@ class Pipeline:
         """Let the live model speak of one page of past, unlabelled media: first of all whose
         features are cached, then, when nothing else is to do, of those whose files must be read."""
         name = self._live.name
-        head = self._live.head_for(self._features.layout)
-        if name != self._past.version:
+        head = self._live.head_for(self._features.layout, self._features.size)
+        if name != self._past.version or self._past.is_over(self._clock()):
             self._past = _Past(name)
-        if head is None or name is None or self._past.done:
+        if head is None or name is None or self._past.done_at is not None:
             return 0
         if self._past.reading and not may_read_files:
             return 0
         limit = self.backbone.batch_size if self._past.reading else RESCORE_PAGE
         page = self._log.to_rescore(name, limit, self._past.after)
-        if not page:
-            self._past = _Past(name, reading=True, done=self._past.reading)
-            if self._past.done:
-                logger.info("all past media were scored by %s", name)
-            return int(not self._past.done)
-        self._past = replace(self._past, after=page[-1][0])
+        if page:
+            self._rescore(name, head, page)
+            self._past = replace(self._past, after=page[-1][0])
+            return len(page)
+        if self._past.reading:
+            logger.debug("all past media that could be read were scored by %s", name)
+            self._past = replace(self._past, done_at=self._clock())
+            return 0
+        self._past = _Past(name, reading=True)
+        return 1
+
+    def _rescore(self, name: str, head: Head, page: Sequence[tuple[int, str]]) -> None:
         if self._past.reading:
             vectors = self.features_of([media_id for media_id, _ in page])
         else:
@@ -220,7 +260,6 @@ class Pipeline:
             ids = [media_id for media_id, _ in known]
             spoken = predict(head, ids, np.stack([v for _, v in known]), self._unknown_below)
             self._log.rescore(name, spoken, self._clock())
-        return len(page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +269,11 @@ class _Past:
     version: str | None
     after: int = 0
     reading: bool = False
-    done: bool = False
+    done_at: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """True when it was done so long ago that it should be done again."""
+        return self.done_at is not None and abs(now - self.done_at) >= RESCORE_AGAIN
 
 
 def _have(frame: Decoded) -> Floats:

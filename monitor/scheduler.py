@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY = timedelta(minutes=10)
 LONGEST_RETRY = timedelta(days=1)
 CLOCK_JUMP_SECONDS = 30.0
+CLOCK_TOLERANCE = timedelta(hours=1)
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class TrainingFacts:
     def newest(self) -> RunRow | None:
         """The newest run."""
         return self.runs[0] if self.runs else None
+
+    @property
+    def since(self) -> datetime | None:
+        """What the schedule counts from: the start of the newest run, else the first label."""
+        return parse_iso_utc(self.runs[0].started_at) if self.runs else self.first_label_at
 
 
 def training_facts(log: SpeciesLog) -> TrainingFacts:
@@ -74,19 +81,41 @@ def training_due_at(facts: TrainingFacts, settings: Training, zone: ZoneInfo) ->
     if newest is not None and failures:
         pause = min(FIRST_RETRY * (1 << min(failures - 1, 20)), LONGEST_RETRY)
         return parse_iso_utc(newest.finished_at or newest.started_at) + pause
-    since = parse_iso_utc(newest.started_at) if newest is not None else facts.first_label_at
-    trigger = CronTrigger.from_crontab(settings.schedule, timezone=zone)
-    moment: datetime | None = trigger.get_next_fire_time(None, since + timedelta(microseconds=1))
+    assert facts.since is not None, "there is a label"
+    trigger = cron_trigger(settings.schedule, zone)
+    after = facts.since + timedelta(microseconds=1)
+    moment: datetime | None = trigger.get_next_fire_time(None, after)
     return moment.astimezone(UTC) if moment is not None else None
 
 
-def is_due(due_at: datetime | None, now: datetime, newest: RunRow | None) -> bool:
-    """True if `due_at` has come; also if the newest run lies in the future, which tells that the
-    clock was set back: waiting for the old time to come again could take years."""
-    if due_at is None:
+def is_due(due_at: datetime | None, now: datetime, facts: TrainingFacts) -> bool:
+    """True if `due_at` has come; also if what it counts from lies in the future, which tells that
+    the clock was set back: waiting for the old time to come again could take years."""
+    if due_at is None or facts.since is None:
         return False
-    jumped = newest is not None and parse_iso_utc(newest.started_at) > now + timedelta(hours=1)
-    return now >= due_at or jumped
+    return now >= due_at or facts.since > now + CLOCK_TOLERANCE
+
+
+def cron_trigger(expression: str, zone: ZoneInfo) -> Any:
+    """A cron expression as cron means it: weekday 0 and 7 are Sunday (APScheduler's 0 is Monday).
+
+    Raises:
+        ValueError: it is none.
+    """
+    fields = expression.split()
+    if len(fields) == 5:
+        fields[4] = ",".join(_weekdays(part) for part in fields[4].split(","))
+    return CronTrigger.from_crontab(" ".join(fields), timezone=zone)
+
+
+def _weekdays(part: str) -> str:
+    """One part of the weekday field, its numbers turned into names."""
+    span, _, step = part.partition("/")
+    first, _, last = span.partition("-")
+    if not (first.isdigit() and (last or first).isdigit() and (step or "1").isdigit()):
+        return part
+    end = int(last) if last else 6 if step else int(first)
+    return ",".join(WEEKDAYS[day % 7] for day in range(int(first), end + 1, int(step or "1")))
 
 
 def failures_in_row(runs: Sequence[RunRow]) -> int:
@@ -121,9 +150,9 @@ class Ticks:
         """Begin to tick."""
         self._scheduler.start()
 
-    def close(self) -> None:
-        """End; a function that runs is waited for."""
-        self._scheduler.shutdown(wait=True)
+    def close(self, *, wait: bool = True) -> None:
+        """Tick no more; a function that runs is waited for, unless `wait` is False."""
+        self._scheduler.shutdown(wait=wait)
 
     def check_clock(self, wall: float | None = None, monotonic: float | None = None) -> bool:
         """Set every tick anew if the wall clock was set; call about once a second.

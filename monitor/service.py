@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
-from monitor.config import ConfigError, Settings, load_settings
-from monitor.domain import utc_now
-from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock, is_held
+from monitor.config import Settings, load_settings
+from monitor.domain import TrapwatchError, utc_now
+from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.notify import notify, watchdog_seconds
-from monitor.scheduler import Ticks, is_due, training_due_at, training_facts
+from monitor.scheduler import Ticks
 from monitor.station import Station
+from monitor.training_job import TrainingProcess, clear_up_after_training
 from monitor.watch import stamp_of
 from monitor.workers import Worker
 
@@ -25,11 +24,16 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 9.0
 TICK_SECONDS = 1.0
+HEARTBEAT_SECONDS = 6.0
 TRAINING_TICK_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 3600.0
 WATCH_HANGS_SECONDS = 300.0
 CLASSIFY_HANGS_SECONDS = 600.0
 HISTORY_PAGE = 2000
+
+
+class StepFailed(TrapwatchError):
+    """`run --once` cannot go on; the message says why."""
 
 
 class Service:
@@ -43,7 +47,8 @@ class Service:
         self._settings = settings
         self._stop = threading.Event()
         self._reload = threading.Event()
-        self._training: subprocess.Popen[bytes] | None = None
+        self._training = TrainingProcess()
+        self._hung: list[str] = []
 
     def run(self) -> bool:
         """Own the log and work until SIGTERM or SIGINT. True if every worker ended in time.
@@ -54,13 +59,11 @@ class Service:
         path = self._settings.data_directory / LOCK_NAME
         with OwnerLock(path, f"the log {self._settings.database.url}", utc_now()):
             self._hear_signals()
-            ended = True
-            while not self._stop.is_set():
-                self._reload.clear()
-                ended = self._run_station(Station(self._settings))
-                if self._reload.is_set() and not self._stop.is_set():
-                    self._read_settings_again()
-            notify("STOPPING=1")
+            station = Station(self._settings)
+            while not (ended := self._run_station(station)) or not self._stop.is_set():
+                if not ended:
+                    _leave()
+                station = self._open_anew()
         return ended
 
     def stop(self) -> None:
@@ -68,11 +71,8 @@ class Service:
         self._stop.set()
 
     def _run_station(self, station: Station) -> bool:
-        if not is_held(station.settings.data_directory / TRAINING_LOCK_NAME):
-            station.log.close_interrupted_runs(utc_now())
-        removed = station.store.remove_partials()
-        if removed:
-            logger.info("removed unfinished model versions: %s", ", ".join(removed))
+        """Work until the end or a new config. False if a worker did not end in time."""
+        clear_up_after_training(station.settings, station.log, station.store, utc_now())
         workers = [
             Worker("watch", station.watch_step, 0.1, WATCH_HANGS_SECONDS),
             Worker("classify", station.classify_step, 0.2, CLASSIFY_HANGS_SECONDS),
@@ -80,7 +80,10 @@ class Service:
         ticks = Ticks(
             {
                 "training": (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station)),
-                "housekeeping": (HOUSEKEEPING_SECONDS, lambda: housekeeping(station)),
+                "housekeeping": (
+                    HOUSEKEEPING_SECONDS,
+                    lambda: housekeeping(station, self._is_ending),
+                ),
             }
         )
         for worker in workers:
@@ -91,80 +94,68 @@ class Service:
         self._attend(station, workers, ticks)
         return self._shut_down(station, workers, ticks)
 
-    def _attend(self, station: Station, workers: list[Worker], ticks: Ticks) -> None:
+    def _is_ending(self) -> bool:
+        return self._stop.is_set() or self._reload.is_set()
+
+    def _attend(self, station: Station, workers: Sequence[Worker], ticks: Ticks) -> None:
         """Until the end, or a new config: heartbeat, status, and what the clock does."""
         told = 0.0
-        while not (self._stop.is_set() or self._reload.is_set()):
-            now = time.monotonic()
-            hung = [worker.name for worker in workers if worker.hangs(now)]
-            if hung:
-                logger.error("no sign of life from: %s; systemd will start anew", ", ".join(hung))
-            elif now - told >= (watchdog_seconds() or 20.0) / 3:
-                told = now
-                notify(f"WATCHDOG=1\nSTATUS={_one_line(station)}")
-                self._say_alive(station, workers)
+        pause = (watchdog_seconds() or 3 * HEARTBEAT_SECONDS) / 3
+        while not self._is_ending():
+            if self._all_alive(workers) and time.monotonic() - told >= pause:
+                told = time.monotonic()
+                notify("WATCHDOG=1")
+                _guarded(lambda: self._say_alive(station, workers))
             ticks.check_clock()
-            self._reap_training()
-            self._stop.wait(TICK_SECONDS)
+            _guarded(lambda: self._reap_training(station))
+            self._stop.wait(min(TICK_SECONDS, pause))
 
-    def _say_alive(self, station: Station, workers: list[Worker]) -> None:
+    def _all_alive(self, workers: Sequence[Worker]) -> bool:
+        """False if a worker hangs, which is told once: no heartbeat then, and systemd acts."""
+        now = time.monotonic()
+        hung = [worker.name for worker in workers if worker.hangs(now)]
+        if hung and hung != self._hung:
+            logger.error("no sign of life from: %s; the heartbeat stops", ", ".join(hung))
+        elif self._hung and not hung:
+            logger.info("signs of life again from: %s", ", ".join(self._hung))
+        self._hung = hung
+        return not hung
+
+    def _say_alive(self, station: Station, workers: Sequence[Worker]) -> None:
+        notify(f"STATUS={_one_line(station)}")
         problems = {w.name: w.problem for w in workers if w.problem}
         if station.live.problem:
             problems["model"] = station.live.problem
         facts = {"pid": os.getpid(), "problems": problems}
         station.log.put_state("service", facts, utc_now())
 
-    def _shut_down(self, station: Station, workers: list[Worker], ticks: Ticks) -> bool:
+    def _shut_down(self, station: Station, workers: Sequence[Worker], ticks: Ticks) -> bool:
+        """End everything: within STOP_SECONDS if the service stops, in peace for a new config."""
         deadline = time.monotonic() + STOP_SECONDS
         for worker in workers:
             worker.stop()
         if self._stop.is_set():
-            self._end_training()
-        ended = [worker.join(deadline - time.monotonic()) for worker in workers]
-        if not all(ended):
-            late = [w.name for w, done in zip(workers, ended, strict=True) if not done]
+            notify("STOPPING=1")
+        while not self._stop.is_set() and not all([w.join(TICK_SECONDS) for w in workers]):
+            deadline = time.monotonic() + STOP_SECONDS
+            if self._all_alive(workers):
+                notify("WATCHDOG=1")
+        if self._stop.is_set():
+            self._training.end()
+        late = [w.name for w in workers if not w.join(deadline - time.monotonic())]
+        ticks.close(wait=not self._stop.is_set())
+        if late:
             logger.error("did not end in time: %s; nothing is lost by that", ", ".join(late))
             return False
-        ticks.close()
-        station.log.checkpoint()
-        station.close()
+        _guarded(lambda: _end_tidily(station))
         logger.info("station %s has stopped", station.settings.station.name)
         return True
 
     def _train_if_due(self, station: Station) -> None:
-        if self._training is not None:
-            return
-        facts = training_facts(station.log)
-        settings = station.settings
-        due = training_due_at(facts, settings.training, settings.station.zone)
-        if not is_due(due, utc_now(), facts.newest):
-            return
-        if is_held(station.settings.data_directory / TRAINING_LOCK_NAME):
-            return
-        logger.info("a training is due: starting it beside the service")
-        command = [sys.executable, "-m", "monitor", "train", "--trigger", "schedule", "--quiet"]
-        if station.settings.source is not None:
-            command += ["--config", str(station.settings.source)]
-        self._training = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._training.start_if_due(station.settings, station.log, station.store, utc_now())
 
-    def _reap_training(self) -> None:
-        if self._training is not None and self._training.poll() is not None:
-            code, self._training = self._training.returncode, None
-            logger.log(
-                logging.INFO if code == 0 else logging.ERROR,
-                "the training has ended (exit status %d); see: trapwatch models list",
-                code,
-            )
-
-    def _end_training(self) -> None:
-        if self._training is None:
-            return
-        self._training.terminate()
-        try:
-            self._training.wait(3)
-        except subprocess.TimeoutExpired:
-            self._training.kill()
-            self._training.wait()
+    def _reap_training(self, station: Station) -> None:
+        self._training.reap(station.settings, station.log, station.store, utc_now())
 
     def _hear_signals(self) -> None:
         def stop(number: int, frame: FrameType | None) -> None:
@@ -177,27 +168,55 @@ class Service:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
 
-    def _read_settings_again(self) -> None:
+    def _open_anew(self) -> Station:
+        """The station as its config file says now; as it was before, if that cannot be used."""
+        self._reload.clear()
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             settings = load_settings(self._settings.source)
-        except ConfigError as error:
-            logger.error("the config was not taken over, the old one stays: %s", error)
-            return
-        if settings.database != self._settings.database:
-            logger.error("another database.url needs a restart; the old config stays")
-            return
+            if settings.database != self._settings.database:
+                raise TrapwatchError("another database.url needs a restart of the service")
+            station = Station(settings)
+        except TrapwatchError as error:
+            reason = "; ".join(str(error).splitlines())
+            logger.error("the config was not taken over, the old one stays: %s", reason)
+            return Station(self._settings)
         self._settings = settings
         logger.info("the config was read again")
+        return station
 
 
-def housekeeping(station: Station) -> None:
-    """What keeps a log small and well over the years."""
-    while station.log.drop_unchanged_history(HISTORY_PAGE) == HISTORY_PAGE:
+def housekeeping(station: Station, is_ending: Callable[[], bool] = lambda: False) -> None:
+    """What keeps a log small and well over the years.
+
+    Args:
+        is_ending: asked between two steps; the rest is left for the next time.
+    """
+    while not is_ending() and station.log.drop_unchanged_history(HISTORY_PAGE) == HISTORY_PAGE:
         pass
     gone = [path for path in station.log.unreadable_paths() if stamp_of(path) is None]
     station.log.forget_unreadable(gone)
+    if not is_ending():
+        station.log.checkpoint()
+
+
+def _guarded(act: Callable[[], None]) -> None:
+    """The edge of the service's own loop: what fails is told, and tried again the next time."""
+    try:
+        act()
+    except Exception:
+        logger.exception("the service goes on, but this failed")
+
+
+def _end_tidily(station: Station) -> None:
     station.log.checkpoint()
+    station.close()
+
+
+def _leave() -> None:
+    """End at once: Python would wait for the thread that hangs. Nothing is lost by that."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[str, int]:
@@ -208,6 +227,10 @@ def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[s
 
     Returns:
         the log's counts.
+
+    Raises:
+        Busy: a service owns this log.
+        StepFailed: the folders cannot be read into the log.
     """
     with OwnerLock(
         settings.data_directory / LOCK_NAME, f"the log {settings.database.url}", utc_now()
@@ -243,7 +266,7 @@ def _run_station_once(station: Station, progress: Callable[[int, int], None]) ->
             if not busy:
                 time.sleep(0.05)
             if watcher.problem:
-                raise RuntimeError(watcher.problem)
+                raise StepFailed(f"files cannot be taken in: {watcher.problem}")
     finally:
         watcher.stop()
         watcher.join(STOP_SECONDS)

@@ -1,15 +1,29 @@
-"""One training, from the station's settings: the lock, the cache, the missing features."""
+"""One training: in this process, or in one of its own beside the service."""
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from monitor.config import Settings
-from monitor.domain import TrapwatchError, utc_now
-from monitor.locks import TRAINING_LOCK_NAME, OwnerLock
-from monitor.scheduler import training_facts
+from monitor.domain import RunState, TrapwatchError, utc_now
+from monitor.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
+from monitor.log.species_log import SpeciesLog
+from monitor.models import ModelStore
+from monitor.scheduler import TrainingFacts, is_due, training_due_at, training_facts
 from monitor.station import Station
-from monitor.training.run import TrainingOutcome, train_once
+
+if TYPE_CHECKING:
+    from monitor.training.run import TrainingOutcome
+
+logger = logging.getLogger(__name__)
+
+END_SECONDS = 3.0
 
 
 class TooFewNewLabels(TrapwatchError):
@@ -26,11 +40,13 @@ def train_now(
         TooFewNewLabels: fewer than `training.min_new_labels`, and `force` is False.
         TrainingError: the labels are not enough to learn from.
     """
+    from monitor.training.run import train_once  # the service, too, imports this page
+
     lock = settings.data_directory / TRAINING_LOCK_NAME
     with OwnerLock(lock, "training", utc_now()):
         station = Station(settings)
         try:
-            station.log.close_interrupted_runs(utc_now())
+            _clear_up(station.log, station.store, utc_now())
             new = training_facts(station.log).new_labels
             if new < settings.training.min_new_labels and not force:
                 raise TooFewNewLabels(
@@ -49,3 +65,114 @@ def train_now(
             )
         finally:
             station.close()
+
+
+def clear_up_after_training(
+    settings: Settings, log: SpeciesLog, store: ModelStore, now: datetime
+) -> bool:
+    """Close the runs and remove the half-written models of a training that was killed.
+
+    Returns:
+        False if a process is training, so that nothing is left over yet.
+    """
+    try:
+        with OwnerLock(settings.data_directory / TRAINING_LOCK_NAME, "training", now):
+            _clear_up(log, store, now)
+    except Busy:
+        return False
+    return True
+
+
+def _clear_up(log: SpeciesLog, store: ModelStore, now: datetime) -> None:
+    if log.close_interrupted_runs(now):
+        logger.warning("a training was ended from outside; it is tried again later")
+    try:
+        removed = store.remove_partials()
+    except OSError as error:
+        logger.warning("an unfinished model version cannot be removed: %s", error)
+        return
+    if removed:
+        logger.info("removed unfinished model versions: %s", ", ".join(removed))
+
+
+class TrainingProcess:
+    """The training that a service runs beside itself: at most one, ended with the service."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._run_before = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process that trains now."""
+        return self._child.pid if self._child is not None else None
+
+    def start_if_due(
+        self, settings: Settings, log: SpeciesLog, store: ModelStore, now: datetime
+    ) -> bool:
+        """Start a training if the log says that one is due. True if one was started."""
+        with self._lock:
+            if self._closed or self._child is not None:
+                return False
+            facts = training_facts(log)
+            if facts.newest is not None and facts.newest.state is RunState.RUNNING:
+                if not clear_up_after_training(settings, log, store, now):
+                    return False
+                facts = training_facts(log)
+            due = training_due_at(facts, settings.training, settings.station.zone)
+            if not is_due(due, now, facts):
+                return False
+            if is_held(settings.data_directory / TRAINING_LOCK_NAME):
+                return False
+            self._start(settings, facts)
+            return True
+
+    def _start(self, settings: Settings, facts: TrainingFacts) -> None:
+        logger.info("a training is due: starting it beside the service")
+        command = [sys.executable, "-m", "monitor", "train", "--trigger", "schedule", "--quiet"]
+        if settings.source is not None:
+            command += ["--config", str(settings.source)]
+        self._run_before = facts.newest.id if facts.newest is not None else 0
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def reap(self, settings: Settings, log: SpeciesLog, store: ModelStore, now: datetime) -> None:
+        """Take note of a training that has ended, however it ended."""
+        with self._lock:
+            if self._child is None or self._child.poll() is None:
+                return
+            code, pid, self._child = self._child.returncode, self._child.pid, None
+            logger.log(
+                logging.INFO if code == 0 else logging.ERROR,
+                "the training has ended (exit status %d); see: trapwatch models list",
+                code,
+            )
+            if clear_up_after_training(settings, log, store, now) and code != 0:
+                self._note_false_start(settings, log, pid, code, now)
+
+    def _note_false_start(
+        self, settings: Settings, log: SpeciesLog, pid: int, code: int, now: datetime
+    ) -> None:
+        """A training that failed before its first line in the log counts as failed, too:
+        else it would be due again at once, for ever."""
+        newest = training_facts(log).newest
+        if newest is None or newest.id <= self._run_before:
+            run = log.start_run(settings.training.method, "schedule", pid, now)
+            message = f"the training process could not begin (exit status {code}); see the journal"
+            log.finish_run(run, RunState.FAILED, message, now)
+
+    def end(self) -> None:
+        """End the training that runs, and start no other."""
+        with self._lock:
+            self._closed = True
+            if self._child is None:
+                return
+            self._child.terminate()
+            try:
+                self._child.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+            logger.info("the training under way was ended with the service; it is tried again")
+            self._child = None

@@ -1,58 +1,45 @@
 """From folders to settled files. Events only say 'look now'; the reconcile scan is the truth.
 
-`Watcher.settled()` yields batches of files that nobody writes to any more and that the log does
-not know as they are. It reads directories only; nothing is ever written to a watched folder.
+`Watcher.step()` returns files that nobody writes to any more and that the log does not know as
+they are. It reads directories only; nothing is ever written to a watched folder.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import islice
 
 from monitor.config import Watch
-from monitor.domain import FileStamp, shown_path
+from monitor.domain import FileStamp
 from monitor.hints import Hint, Hints
 from monitor.log.media import KnownFile
+from monitor.scan import Found, Scan, folders_between, is_helper_folder, is_image, stamp_of
+
+__all__ = ["Found", "Watcher", "is_settled", "monotonic", "needs_intake", "stamp_of"]
 
 logger = logging.getLogger(__name__)
 
 BATCH = 500
-"""Paths looked up in the log at once."""
+"""Paths looked up in the log, or looked at again, in one step."""
 MOST_UNSETTLED = 50_000
-"""So many files may wait to hold still; the others are found by the next scan (flat memory)."""
+"""So many files may wait to hold still; the scan pauses there (flat memory)."""
+MOST_NEW_FOLDERS = 1000
+"""So many folders that just came may wait to be scanned; others are found by the reconcile."""
 POLL_SECONDS = 10.0
-"""How often folders are scanned where no events come."""
-HELPER_NAMES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
-HELPER_ENDINGS = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
-HELPER_FOLDERS = frozenset({"@eadir", "$recycle.bin", "system volume information", "lost+found"})
+"""How often folders are scanned where no events come, or where some were lost."""
+SCAN_SHARE = 4
+"""Where scans take long, the pause from one to the next is this many times as long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file as a directory listing shows it, and the watched folder it is in."""
-
-    folder: Path
-    path: bytes
-    stamp: FileStamp
-
-
-@dataclass(slots=True)
 class _Unsettled:
     found: Found
     since: float  # monotonic seconds
-
-
-def is_helper(name: str) -> bool:
-    """True for hidden files and those that systems and copy programs leave beside images."""
-    low = name.lower()
-    return name.startswith(".") or low in HELPER_NAMES or low.endswith(HELPER_ENDINGS)
 
 
 def is_settled(seen: FileStamp, before: FileStamp, still_seconds: float, quiet: float) -> bool:
@@ -64,79 +51,6 @@ def is_settled(seen: FileStamp, before: FileStamp, still_seconds: float, quiet: 
 def needs_intake(seen: FileStamp, known: KnownFile | None) -> bool:
     """True unless the log knows this path with this very size and mtime."""
     return known is None or known.media_id is None or known.stamp != seen
-
-
-@dataclass(slots=True)
-class Scan:
-    """One walk over a watched folder. Counts what it passes over, by type."""
-
-    folder: Path
-    extensions: frozenset[str]
-    others: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-
-    def files(self, start: bytes | None = None) -> Iterator[Found]:
-        """Every image file below `start` (default: the folder), links followed, loops cut."""
-        seen: set[tuple[int, int]] = set()
-        waiting = [start if start is not None else os.fsencode(self.folder)]
-        while waiting:
-            yield from self._directory(waiting.pop(), waiting, seen)
-
-    def _directory(
-        self, path: bytes, waiting: list[bytes], seen: set[tuple[int, int]]
-    ) -> Iterator[Found]:
-        try:
-            here = os.stat(path)
-            if (here.st_dev, here.st_ino) in seen:
-                return
-            seen.add((here.st_dev, here.st_ino))
-            entries = os.scandir(path)
-        except OSError as error:
-            self._problem(path, error)
-            return
-        with entries:
-            while True:
-                try:
-                    entry = next(entries, None)
-                    if entry is None:
-                        return
-                    found = self._entry(entry, waiting)
-                except OSError as error:  # a card pulled in the middle, a share gone
-                    self._problem(path, error)
-                    return
-                if found is not None:
-                    yield found
-
-    def _entry(self, entry: os.DirEntry[bytes], waiting: list[bytes]) -> Found | None:
-        name = os.fsdecode(entry.name)
-        try:
-            facts = entry.stat()
-        except FileNotFoundError:  # vanished since the listing, or a link to nowhere
-            return None
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                self._problem(entry.path, error)
-            return None
-        if stat.S_ISDIR(facts.st_mode):
-            if not name.startswith(".") and name.lower() not in HELPER_FOLDERS:
-                waiting.append(entry.path)
-            return None
-        if not is_helper(name):
-            return self._file(entry, name, facts)
-        return None
-
-    def _file(self, entry: os.DirEntry[bytes], name: str, facts: os.stat_result) -> Found | None:
-        if not stat.S_ISREG(facts.st_mode):
-            self.others["(no regular file)"] += 1
-            return None
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix not in self.extensions:
-            self.others[shown_path(os.fsencode(suffix)) or "(no suffix)"] += 1
-            return None
-        return Found(self.folder, entry.path, FileStamp(facts.st_size, facts.st_mtime_ns))
-
-    def _problem(self, path: bytes, error: OSError) -> None:
-        self.problems.append(f"{shown_path(path)}: {error.strerror}")
 
 
 class Watcher:
@@ -160,11 +74,14 @@ class Watcher:
         self.hints = Hints(settings.folders, enabled=not settings.polling)
         self._known_files, self._mark_found, self._report = known_files, mark_found, report
         self._extensions = frozenset(settings.extensions)
-        self._unsettled: dict[bytes, _Unsettled] = {}
+        self._unsettled: dict[bytes, _Unsettled] = {}  # those that wait longest come first
+        self._new_folders: deque[Iterator[list[Found]]] = deque()
         self._reconcile: Iterator[list[Found]] | None = None
-        self._last_reconcile: float | None = None
+        self._last_reconcile: float | None = None  # when it began
+        self._began, self._scan_seconds = 0.0, 0.0
+        self._incomplete = False  # something was let go of that only a scan can find again
+        self._more_settled = False
         self._told: set[str] = set()
-        self._complete = True
 
     def close(self) -> None:
         """Stop listening to events."""
@@ -172,71 +89,103 @@ class Watcher:
 
     def step(self, now: float) -> list[Found]:
         """One slice of work: hear the hints, look at what should hold still by now, go on with
-        the reconcile scan. Returns at most a few hundred settled files.
+        the reconcile scan. Returns at most a thousand or so settled files.
 
         Args:
             now: monotonic seconds.
         """
-        settled = self._hear(self.hints.take(BATCH), now)
-        settled += self._look_again(now)
-        if self.hints.keep_alive(now) or self._is_due(now):
-            self._start_reconcile(now)
-        if self._reconcile is not None and len(self._unsettled) < MOST_UNSETTLED:
-            chunk = next(self._reconcile, None)
-            if chunk is None:
-                self._reconcile = None
-            else:
-                self._consider(chunk, now)
-        elif self._reconcile is not None:
-            self._complete = False
-        return settled
+        try:
+            return self._step(now)
+        except BaseException:
+            self._reconcile = None  # what this step had in hand is found again by a scan
+            self.request_reconcile()
+            raise
 
     def busy(self) -> bool:
-        """True while a scan is under way (so that the loop goes on at once)."""
-        return self._reconcile is not None
+        """True while there is something to do at once, without a pause."""
+        scanning = self._reconcile is not None or bool(self._new_folders)
+        return self._more_settled or (scanning and not self._is_full())
 
     def idle(self) -> bool:
-        """True when at least one whole scan was made and nothing waits to hold still."""
-        return not self.busy() and not self._unsettled and self._last_reconcile is not None
+        """True when at least one whole scan was made, nothing waits to hold still and nothing
+        was heard since that was not looked at."""
+        return not (
+            self._reconcile is not None
+            or self._last_reconcile is None
+            or self._unsettled
+            or self._new_folders
+            or self._lost_some()
+            or self.hints.waiting()
+        )
 
     def request_reconcile(self) -> None:
-        """Scan all folders as soon as possible."""
+        """Scan all folders as soon as possible: after the scan under way, if there is one."""
         self._last_reconcile = None
 
     def put_off(self, found: Found, now: float) -> None:
-        """A settled file turned out to be written to: wait for it to hold still again."""
+        """A settled file was not taken in after all: wait for it to hold still (again)."""
+        self._unsettled.pop(found.path, None)
         self._unsettled[found.path] = _Unsettled(found, now)
+
+    def _step(self, now: float) -> list[Found]:
+        settled = self._hear(self.hints.take(BATCH), now)
+        settled += self._look_again(now)
+        if self.hints.keep_alive(now):
+            self.request_reconcile()
+        if self._reconcile is None and self._is_due(now):
+            self._reconcile = self._scan_all()
+            self._last_reconcile = self._began = now
+            self._incomplete = self.hints.lost = False
+        self._scan_on(now)
+        return settled
+
+    def _is_full(self) -> bool:
+        return len(self._unsettled) >= MOST_UNSETTLED
+
+    def _lost_some(self) -> bool:
+        return self._incomplete or self.hints.lost
 
     def _is_due(self, now: float) -> bool:
         every = self.settings.reconcile_seconds
-        if not self.hints.listening():
-            every = min(every, max(POLL_SECONDS, self.settings.settle_seconds))
+        if self._lost_some() or not self.hints.listening():
+            pause = max(POLL_SECONDS, self.settings.settle_seconds, SCAN_SHARE * self._scan_seconds)
+            every = min(every, pause)
         return self._last_reconcile is None or now - self._last_reconcile >= every
 
-    def _start_reconcile(self, now: float) -> None:
-        if self._reconcile is None:
-            self._last_reconcile = now
-            self._reconcile = self._scan_all()
+    def _scan_on(self, now: float) -> None:
+        """One chunk of the reconcile and one of a folder that just came, so that neither waits
+        for the other."""
+        if self._new_folders and not self._is_full():
+            chunk = next(self._new_folders[0], None)
+            if chunk is None:
+                self._new_folders.popleft()
+            else:
+                self._consider(chunk, now)
+        if self._reconcile is not None and not self._is_full():
+            chunk = next(self._reconcile, None)
+            if chunk is None:
+                self._reconcile = None
+                self._scan_seconds = now - self._began
+            else:
+                self._consider(chunk, now)
 
     def _scan_all(self) -> Iterator[list[Found]]:
         others: Counter[str] = Counter()
         problems: list[str] = []
+        told: list[str] = []
         files = 0
         for folder in self.settings.folders:
             scan = Scan(folder, self._extensions)
-            chunk: list[Found] = []
-            for found in scan.files():
-                chunk.append(found)
-                files += 1
-                if len(chunk) == BATCH:
-                    yield chunk
-                    chunk = []
-            yield chunk
+            for chunk in scan.chunks(BATCH):
+                files += len(chunk)
+                yield chunk
             others += scan.others
             problems += scan.problems
-        self._tell(problems)
+            if folder.exists():  # of a whole folder that is not there the hints tell
+                told += scan.problems
+        self._tell(told)
         facts = {"files": files, "other_types": dict(others.most_common(50))}
-        self._report({**facts, "problems": problems[:50]})
+        self._report({**facts, "problems": problems[:50], "events": self.hints.listening()})
 
     def _tell(self, problems: Sequence[str]) -> None:
         """Warn of each problem once, and again only after it had gone."""
@@ -260,7 +209,7 @@ class Watcher:
             if needs_intake(found.stamp, row):
                 before = self._unsettled.get(found.path)
                 if before is None or before.found.stamp != found.stamp:
-                    self._unsettled[found.path] = _Unsettled(found, now)
+                    self.put_off(found, now)
             elif row is not None and row.waiting and row.media_id is not None:
                 back.append(row.media_id)
         if back:
@@ -268,64 +217,64 @@ class Watcher:
 
     def _look_again(self, now: float) -> list[Found]:
         """Those of the unsettled files that held still long enough."""
+        quiet = self.settings.settle_seconds
+        first = list(islice(self._unsettled.items(), BATCH))
+        due = [(path, waiting) for path, waiting in first if now - waiting.since >= quiet]
+        self._more_settled = len(due) == BATCH
         settled = []
-        for path, waiting in list(self._unsettled.items()):
-            if now - waiting.since < self.settings.settle_seconds:
-                continue
+        for path, waiting in due:
+            del self._unsettled[path]
             seen = stamp_of(path)
             if seen is None:  # vanished
-                del self._unsettled[path]
-            elif is_settled(
-                seen, waiting.found.stamp, now - waiting.since, self.settings.settle_seconds
-            ):
-                del self._unsettled[path]
+                continue
+            if is_settled(seen, waiting.found.stamp, now - waiting.since, quiet):
                 settled.append(waiting.found)
             else:
-                found = Found(waiting.found.folder, path, seen)
-                self._unsettled[path] = _Unsettled(found, now)
-            if len(settled) == BATCH:
-                break
+                self.put_off(Found(waiting.found.folder, path, seen), now)
         return settled
 
     def _hear(self, hints: Sequence[Hint], now: float) -> list[Found]:
-        """Closed and renamed files are settled at once; others are looked at; folders scanned."""
+        """Closed and renamed files are settled at once, whatever the log knows of them (a clock
+        of two seconds' grain hides a change); others are looked at, new folders scanned."""
         closed: dict[bytes, Found] = {}
         opened: dict[bytes, Found] = {}
-        for hint in hints:
+        for hint in dict.fromkeys(hints):
             if hint.is_folder:
-                scan = Scan(hint.folder, self._extensions)
-                opened |= {found.path: found for found in scan.files(hint.path)}
+                self._scan_soon(hint)
                 continue
             found = self._file(hint)
             if found is not None:
                 (closed if hint.is_complete else opened)[found.path] = found
-        opened = {path: found for path, found in opened.items() if path not in closed}
-        self._consider(list(opened.values()), now)
-        if not closed:
-            return []
-        known = self._known_files(list(closed))
         for path in closed:
+            opened.pop(path, None)
             self._unsettled.pop(path, None)
-        return [f for path, f in closed.items() if needs_intake(f.stamp, known.get(path))]
+        if self._is_full():
+            self._incomplete = self._incomplete or bool(opened)
+        else:
+            self._consider(list(opened.values()), now)
+        return list(closed.values())
+
+    def _scan_soon(self, hint: Hint) -> None:
+        inside = [
+            *folders_between(hint.folder, hint.path),
+            os.path.basename(os.fsdecode(hint.path)),
+        ]
+        if any(is_helper_folder(name) for name in inside):
+            return
+        if len(self._new_folders) >= MOST_NEW_FOLDERS:
+            self._incomplete = True
+        else:
+            scan = Scan(hint.folder, self._extensions)
+            self._new_folders.append(scan.chunks(BATCH, hint.path))
 
     def _file(self, hint: Hint) -> Found | None:
         name = os.path.basename(os.fsdecode(hint.path))
-        if is_helper(name) or os.path.splitext(name)[1].lower() not in self._extensions:
+        if not is_image(name, self._extensions):
             return None
-        below = os.fsdecode(hint.path)[len(os.fspath(hint.folder)) :].split(os.sep)[:-1]
-        if any(part.startswith(".") or part.lower() in HELPER_FOLDERS for part in below):
+        if any(is_helper_folder(part) for part in folders_between(hint.folder, hint.path)):
             return None
         stamp = stamp_of(hint.path)
         return Found(hint.folder, hint.path, stamp) if stamp is not None else None
-
-
-def stamp_of(path: bytes) -> FileStamp | None:
-    """Size and mtime of a regular file; None if it is not there (any more)."""
-    try:
-        facts = os.stat(path)
-    except OSError:
-        return None
-    return FileStamp(facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
 
 
 def monotonic() -> float:

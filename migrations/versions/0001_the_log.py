@@ -58,9 +58,11 @@ CREATE TABLE species (
     names JSON NOT NULL,
     merged_into INTEGER,
     PRIMARY KEY (id),
-    UNIQUE (name),
     FOREIGN KEY(merged_into) REFERENCES species (id)
 )
+""",
+    """
+CREATE UNIQUE INDEX species_by_name ON species (name) WHERE merged_into IS NULL
 """,
     """
 CREATE TABLE state (
@@ -101,7 +103,7 @@ CREATE TABLE media (
 )
 """,
     """
-CREATE INDEX media_by_deployment ON media (deployment_id, captured_at)
+CREATE INDEX media_by_deployment ON media (deployment_id, captured_at, label_id, status)
 """,
     """
 CREATE INDEX media_by_event ON media (event_id)
@@ -189,6 +191,7 @@ CREATE TABLE prediction (
     id INTEGER NOT NULL,
     media_id INTEGER NOT NULL,
     model_version_id INTEGER NOT NULL,
+    deployment_id INTEGER NOT NULL,
     species_id INTEGER NOT NULL,
     probability DOUBLE NOT NULL,
     alternatives JSON NOT NULL,
@@ -199,14 +202,21 @@ CREATE TABLE prediction (
     UNIQUE (media_id, model_version_id),
     FOREIGN KEY(media_id) REFERENCES media (id),
     FOREIGN KEY(model_version_id) REFERENCES model_version (id),
+    FOREIGN KEY(deployment_id) REFERENCES deployment (id),
     FOREIGN KEY(species_id) REFERENCES species (id)
 )
+""",
+    """
+CREATE INDEX prediction_by_deployment ON prediction (deployment_id, captured_at, species_id, probability, media_id) WHERE current = 1
 """,
     """
 CREATE INDEX prediction_by_species ON prediction (species_id, captured_at, probability, media_id) WHERE current = 1
 """,
     """
 CREATE INDEX prediction_by_version ON prediction (model_version_id, current)
+""",
+    """
+CREATE INDEX prediction_by_probability ON prediction (probability, media_id) WHERE current = 1
 """,
     """
 CREATE UNIQUE INDEX prediction_current ON prediction (media_id) WHERE current = 1
@@ -244,30 +254,6 @@ CREATE TABLE observation (
 """,
     """
 CREATE INDEX observation_by_species ON observation (species_id, position, label_id)
-""",
-    """
-CREATE TRIGGER label_is_never_changed BEFORE UPDATE ON label
-BEGIN
-    SELECT RAISE(ABORT, 'labels are append-only');
-END
-""",
-    """
-CREATE TRIGGER label_is_never_deleted BEFORE DELETE ON label
-BEGIN
-    SELECT RAISE(ABORT, 'labels are append-only');
-END
-""",
-    """
-CREATE TRIGGER observation_is_never_changed BEFORE UPDATE ON observation
-BEGIN
-    SELECT RAISE(ABORT, 'labels are append-only');
-END
-""",
-    """
-CREATE TRIGGER observation_is_never_deleted BEFORE DELETE ON observation
-BEGIN
-    SELECT RAISE(ABORT, 'labels are append-only');
-END
 """,
     """
 CREATE VIEW sightings AS
@@ -311,6 +297,26 @@ LEFT JOIN species ls ON ls.id = COALESCE(ls0.merged_into, ls0.id)
 ]
 
 
+# What a person said is never changed. INSERT OR REPLACE deletes without asking the delete trigger
+# (unless recursive_triggers is on), so a key that is taken is refused too.
+APPEND_ONLY = {
+    "act": "id = NEW.id",
+    "label": "id = NEW.id OR withdraws_id = NEW.withdraws_id",
+    "observation": "label_id = NEW.label_id AND position = NEW.position",
+}
+TRIGGERS = [
+    ("changed", "BEFORE UPDATE ON {table}"),
+    ("deleted", "BEFORE DELETE ON {table}"),
+    ("replaced", "BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE {taken})"),
+]
+
+
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
+    for table, taken in APPEND_ONLY.items():
+        for name, when in TRIGGERS:
+            op.execute(
+                f"CREATE TRIGGER {table}_is_never_{name} {when.format(table=table, taken=taken)} "
+                "BEGIN SELECT RAISE(ABORT, 'labels are append-only'); END"
+            )

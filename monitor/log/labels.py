@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus, Observation, Scope
+from monitor.domain import MediaStatus, Observation, Scope, shown_path
 from monitor.log.connection import LogPart, inserted_id, new_act
 from monitor.log.engine import LogError
+from monitor.log.reference import candidates
 from monitor.log.species import resolve_or_add
 from monitor.log.tables import Act, File, Label, Media, Species
 from monitor.log.tables import Observation as ObservationRow
+
+FIELDS = ("count", "sex", "life_stage", "behaviour")
+"""What an observation may say besides the species."""
 
 
 class NoSuchMedia(LogError):
@@ -114,14 +119,14 @@ class LabelQueries(LogPart):
         """The media a person means by an id, a path or the start of a SHA-256.
 
         Args:
-            reference: what was typed.
+            reference: what was typed (bytes that are not UTF-8 as surrogates, as in argv).
             path_bytes: the same, as an absolute path.
 
         Raises:
             NoSuchMedia: none answers, or several do.
         """
         with self._read() as connection:
-            found = _candidates(connection, reference, path_bytes)
+            found = candidates(connection, shown_path(os.fsencode(reference)), path_bytes)
         if len(found) == 1:
             return found[0]
         if not found:
@@ -218,22 +223,27 @@ def _kept(
         old = next(iter(before.values()))
     if old is None:
         return said
-    names = ("count", "sex", "life_stage", "behaviour")
     return replace(
-        said, **{name: getattr(old, name) for name in names if getattr(said, name) is None}
+        said, **{name: getattr(old, name) for name in FIELDS if getattr(said, name) is None}
     )
 
 
 def _current_observations(connection: Connection, media_id: int) -> dict[int, Observation]:
     query = (
-        select(ObservationRow, Species.name)
-        .join(Species, Species.id == ObservationRow.species_id)
+        _observations()
         .join(Media, Media.label_id == ObservationRow.label_id)
         .where(Media.id == media_id)
         .order_by(ObservationRow.position)
     )
-    rows = connection.execute(query).mappings()
-    return {row["species_id"]: _observation(row) for row in rows}
+    return {row["meant"]: _observation(row) for row in connection.execute(query).mappings()}
+
+
+def _observations() -> Select[*tuple[Any, ...]]:
+    """Observations, with the species each means today (`meant`), after merges."""
+    meant = func.coalesce(Species.merged_into, Species.id).label("meant")
+    return select(ObservationRow, Species.name, meant).join(
+        Species, Species.id == ObservationRow.species_id
+    )
 
 
 def _observation(row: Any) -> Observation:
@@ -249,28 +259,26 @@ def _said_before(
 ) -> set[int]:
     """Media that ever got exactly these observations in this way, withdrawn or not."""
     query = (
-        select(
-            Label.id,
-            Label.media_id,
-            ObservationRow.species_id,
-            ObservationRow.count.label("number"),
-        )
+        _observations()
+        .add_columns(Label.media_id)
+        .join(Label, Label.id == ObservationRow.label_id)
         .join(Act, Act.id == Label.act_id)
-        .join(ObservationRow, ObservationRow.label_id == Label.id)
         .where(Label.media_id.in_(media_ids), Act.how == how)
         .order_by(Label.id, ObservationRow.position)
     )
-    found: dict[tuple[int, int], list[tuple[int, int | None]]] = {}
-    for row in connection.execute(query):
-        found.setdefault((row.id, row.media_id), []).append((row.species_id, row.number))
-    wanted = list(zip(species, (o.count for o in observations), strict=True))
+    found: dict[tuple[int, int], list[tuple[int, Observation]]] = {}
+    for row in connection.execute(query).mappings():
+        said = found.setdefault((row["label_id"], row["media_id"]), [])
+        said.append((row["meant"], _observation(row)))
+    wanted = list(zip(species, observations, strict=True))
     return {media_id for (_, media_id), said in found.items() if _same(said, wanted)}
 
 
-def _same(said: list[tuple[int, int | None]], wanted: list[tuple[int, int | None]]) -> bool:
-    """True if `said` is `wanted`, a count that is not wanted standing for any."""
+def _same(said: list[tuple[int, Observation]], wanted: list[tuple[int, Observation]]) -> bool:
+    """True if `said` is `wanted`, a field that is not wanted standing for any."""
     return len(said) == len(wanted) and all(
-        a[0] == b[0] and (b[1] is None or a[1] == b[1]) for a, b in zip(said, wanted, strict=True)
+        a == b and all(getattr(y, name) in (None, getattr(x, name)) for name in FIELDS)
+        for (a, x), (b, y) in zip(said, wanted, strict=True)
     )
 
 
@@ -284,34 +292,3 @@ def _point_to_newest(connection: Connection, media_id: int) -> None:
     )
     label_id = connection.execute(newest).scalar()
     connection.execute(update(Media).where(Media.id == media_id).values(label_id=label_id))
-
-
-def _candidates(connection: Connection, reference: str, path_bytes: bytes) -> list[int]:
-    if reference.isdigit():
-        by_id = connection.execute(
-            select(Media.id).where(Media.id == min(int(reference), 2**62))
-        ).scalar()
-        if by_id is not None:
-            return [by_id]
-    by_path = (File.path_bytes == path_bytes, File.path == reference)
-    for condition in by_path:
-        found = connection.execute(
-            select(File.media_id).where(condition, File.media_id.is_not(None)).distinct()
-        ).scalars()
-        if ids := [media_id for media_id in found if media_id is not None]:
-            return ids
-    if len(reference) >= 4 and all(c in "0123456789abcdef" for c in reference.lower()):
-        low = reference.lower()
-        found_ids = connection.execute(
-            select(Media.id).where(Media.sha256 >= low, Media.sha256 < low + "g").limit(6)
-        ).scalars()
-        if ids := list(found_ids):
-            return ids
-    ending = File.path.endswith("/" + reference, autoescape=True)
-    return [
-        media_id
-        for media_id in connection.execute(
-            select(File.media_id).where(ending, File.media_id.is_not(None)).distinct().limit(6)
-        ).scalars()
-        if media_id is not None
-    ]

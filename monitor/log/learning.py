@@ -135,13 +135,16 @@ class LearningQueries(LogPart):
 
     def queue_candidates(self, limit: int) -> list[QueueCandidate]:
         """Unlabelled media, the least sure predictions first, then those never predicted."""
+        shown = aliased(Species)
         predicted = (
             select(
-                Media.id, Media.event_id, Media.deployment_id, Species.name, Prediction.probability
+                Media.id, Media.event_id, Media.deployment_id, shown.name, Prediction.probability
             )
-            .join(Prediction, (Prediction.media_id == Media.id) & (Prediction.current == 1))
+            .select_from(Prediction)
+            .join(Media, Media.id == Prediction.media_id)
             .join(Species, Species.id == Prediction.species_id)
-            .where(Media.label_id.is_(None))
+            .join(shown, shown.id == func.coalesce(Species.merged_into, Species.id))
+            .where(Prediction.current == 1, Media.label_id.is_(None))
             .order_by(Prediction.probability)
             .limit(limit)
         )

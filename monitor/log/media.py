@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -291,14 +291,15 @@ def _event_for(
 
 
 def _shown_times(wall: datetime, offset: timedelta, shift_seconds: float) -> tuple[str, str]:
-    """(captured_local, captured_at) of a wall clock, with the clock correction applied."""
-    local = wall + timedelta(seconds=shift_seconds)
-    return iso_local(local), iso_utc_naive(local - offset)
+    """(captured_local, captured_at) of a wall clock, with the clock correction applied.
 
-
-def iso_utc_naive(moment: datetime) -> str:
-    """`iso_utc` of a naive datetime that already is UTC."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    A correction that would leave the calendar (years 1-9999) is not applied.
+    """
+    try:
+        local = wall + timedelta(seconds=shift_seconds)
+        return iso_local(local), iso_utc((local - offset).replace(tzinfo=UTC))
+    except OverflowError:
+        return iso_local(wall), iso_utc(wall.replace(tzinfo=UTC))
 
 
 def _shift_clock(connection: Connection, deployment: int, shift_seconds: float) -> None:

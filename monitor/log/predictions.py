@@ -88,8 +88,8 @@ def record_predictions(
         update(Row).where(Row.media_id.in_(ids), Row.current.is_(True)).values(current=False)
     )
     connection.execute(delete(Row).where(Row.media_id.in_(ids), Row.model_version_id == version_id))
-    captured = select(Media.id, Media.captured_at).where(Media.id.in_(ids))
-    times = {row.id: row.captured_at for row in connection.execute(captured)}
+    columns = (Media.id, Media.deployment_id, Media.captured_at)
+    media = {row.id: row for row in connection.execute(select(*columns).where(Media.id.in_(ids)))}
     rows = [
         {
             "media_id": p.media_id,
@@ -98,7 +98,8 @@ def record_predictions(
             "probability": p.probability,
             "alternatives": [[name, round(value, 5)] for name, value in p.alternatives],
             "at": iso_utc(now),
-            "captured_at": times[p.media_id],
+            "deployment_id": media[p.media_id].deployment_id,
+            "captured_at": media[p.media_id].captured_at,
             "current": True,
         }
         for p in predictions

@@ -37,9 +37,11 @@ COLUMNS = (
     "box",
 )
 VIEW = table("sightings", *(column(name) for name in COLUMNS))
-FEW = 20_000
+FEW = 2000
 """Up to so many rows are looked up one by one; above, a walk along time finds the newest sooner."""
 PAGE = 500
+Branch = tuple[Select[*tuple[Any, ...]], Any, Any]
+"""A query for (captured_at, media id), and its two columns, by which it is ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,25 @@ class SightingQueries(LogPart):
         Raises:
             UnknownSpecies: no species answers to that name.
         """
-        with self._read() as connection:
-            ids = _matching_ids(connection, wanted)
-        for start in range(0, len(ids), PAGE):
-            yield from self.sightings_of(ids[start : start + PAGE])
+        left, after = wanted.limit, None
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            with self._read() as connection:
+                page = _page(connection, wanted, size, after)
+            yield from self.sightings_of([media_id for _, media_id in page])
+            if len(page) < size:
+                return
+            after = page[-1]
+            left = left - size if left is not None else None
 
     def sightings_of(self, media_ids: Sequence[int]) -> list[Sighting]:
         """The sightings of given media, in the order given."""
+        rows: dict[int, Any] = {}
         with self._read() as connection:
-            query = select(VIEW).where(VIEW.c.media_id.in_(media_ids))
-            rows = {row["media_id"]: row for row in connection.execute(query).mappings()}
+            for start in range(0, len(media_ids), PAGE):
+                part = media_ids[start : start + PAGE]
+                query = select(VIEW).where(VIEW.c.media_id.in_(part))
+                rows |= {row["media_id"]: row for row in connection.execute(query).mappings()}
         return [_sighting(rows[media_id]) for media_id in media_ids if media_id in rows]
 
     def event_frames(self, event_ids: Sequence[int]) -> dict[int, list[Sighting]]:
@@ -89,96 +100,76 @@ class SightingQueries(LogPart):
         with self._read() as connection:
             ids = list(connection.execute(query).scalars())
         frames: dict[int, list[Sighting]] = {}
-        for start in range(0, len(ids), PAGE):
-            for sighting in self.sightings_of(ids[start : start + PAGE]):
-                frames.setdefault(sighting.event_id or 0, []).append(sighting)
+        for sighting in self.sightings_of(ids):
+            frames.setdefault(sighting.event_id or 0, []).append(sighting)
         return frames
 
 
-def _matching_ids(connection: Connection, wanted: SightingFilter) -> list[int]:
-    species = None
+def _page(
+    connection: Connection, wanted: SightingFilter, size: int, after: tuple[str, int] | None
+) -> list[tuple[str, int]]:
+    """(captured_at, media id) of the `size` newest that fit and come `after` a place reached."""
+    found: set[tuple[str, int]] = set()
+    for branch, at, media_id in _branches(connection, wanted):
+        query = branch
+        if wanted.since is not None:
+            query = query.where(at >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(at < wanted.until)
+        if after is not None:
+            query = query.where(at <= after[0], (at < after[0]) | (media_id < after[1]))
+        query = query.order_by(at.desc(), media_id.desc()).limit(size)
+        found |= {(row[0], row[1]) for row in connection.execute(query)}
+    return sorted(found, reverse=True)[:size]
+
+
+def _branches(connection: Connection, wanted: SightingFilter) -> list[Branch]:
+    """One query for each index that can answer in order of time; what fits is their union."""
+    species: list[int] | None = None
     if wanted.species is not None:
         species = same_species(connection, _must_resolve(connection, wanted.species))
     if species is None and wanted.min_probability is None:
-        return _ids(connection, [_plain(wanted)], wanted.limit)
-    branches = [_predicted(wanted, species)]
+        return [_plain(wanted)]
+    branches = [_predicted(wanted, one) for one in species or (None,)]
     if not wanted.unreviewed:
         branches.append(_labelled(connection, wanted, species))
-    return _ids(connection, branches, wanted.limit)
+    return branches
 
 
-def _ids(
-    connection: Connection, branches: Sequence[Select[*tuple[Any, ...]]], limit: int | None
-) -> list[int]:
-    found: list[tuple[str, int]] = []
-    for branch in branches:
-        ordered = branch.limit(limit) if limit is not None else branch
-        found += [(at, media_id) for at, media_id in connection.execute(ordered)]
-    found.sort(reverse=True)
-    return [media_id for _, media_id in found[:limit]]
+def _deployment(name: str) -> Any:
+    return select(Deployment.id).where(Deployment.name == name).scalar_subquery()
 
 
-def _narrow(
-    query: Select[*tuple[Any, ...]], wanted: SightingFilter, at: Any
-) -> Select[*tuple[Any, ...]]:
-    if wanted.since is not None:
-        query = query.where(at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(at < wanted.until)
-    return query
-
-
-def _of_deployment(name: str) -> Any:
-    return (
-        Media.deployment_id
-        == select(Deployment.id).where(Deployment.name == name).scalar_subquery()
-    )
-
-
-def _plain(wanted: SightingFilter) -> Select[*tuple[Any, ...]]:
+def _plain(wanted: SightingFilter) -> Branch:
     """Any species: walk along time (of one deployment, if asked)."""
-    query = select(Media.captured_at, Media.id).order_by(Media.captured_at.desc(), Media.id.desc())
+    query = select(Media.captured_at, Media.id)
     if wanted.deployment is not None:
-        query = query.where(_of_deployment(wanted.deployment))
+        query = query.where(Media.deployment_id == _deployment(wanted.deployment))
     if wanted.unreviewed:
         query = query.where(Media.label_id.is_(None), Media.status != MediaStatus.REJECTED)
-    return _narrow(query, wanted, Media.captured_at)
+    return query, Media.captured_at, Media.id
 
 
-def _predicted(wanted: SightingFilter, species: list[int] | None) -> Select[*tuple[Any, ...]]:
+def _predicted(wanted: SightingFilter, species: int | None) -> Branch:
     """Media whose sighting is a prediction."""
     p = aliased(Prediction)
-    query = (
-        select(p.captured_at, p.media_id)
-        .where(p.current == 1, exists().where(Media.id == p.media_id, Media.label_id.is_(None)))
-        .order_by(p.captured_at.desc(), p.media_id.desc())
-    )
-    if wanted.deployment is not None:  # walk along the deployment's media instead
-        query = (
-            select(Media.captured_at, Media.id)
-            .join(p, (p.media_id == Media.id) & (p.current == 1))
-            .where(Media.label_id.is_(None), _of_deployment(wanted.deployment))
-            .order_by(Media.captured_at.desc(), Media.id.desc())
-        )
-    if species is not None:
-        query = query.where(p.species_id.in_(species))
-    if wanted.min_probability is not None:
-        query = query.where(p.probability >= wanted.min_probability)
-    at = Media.captured_at if wanted.deployment is not None else p.captured_at
-    return _narrow(query, wanted, at)
-
-
-def _labelled(
-    connection: Connection, wanted: SightingFilter, species: list[int] | None
-) -> Select[*tuple[Any, ...]]:
-    """Media whose sighting is a label that names one of `species` (or any)."""
-    query = (
-        select(Media.captured_at, Media.id)
-        .where(Media.label_id.is_not(None))
-        .order_by(Media.captured_at.desc(), Media.id.desc())
+    query = select(p.captured_at, p.media_id).where(
+        p.current == 1, exists().where(Media.id == p.media_id, Media.label_id.is_(None))
     )
     if wanted.deployment is not None:
-        query = query.where(_of_deployment(wanted.deployment))
+        query = query.where(p.deployment_id == _deployment(wanted.deployment))
+    if species is not None:
+        query = query.where(p.species_id == species)
+    if wanted.min_probability is not None:
+        query = query.where(p.probability >= wanted.min_probability)
+    return query, p.captured_at, p.media_id
+
+
+def _labelled(connection: Connection, wanted: SightingFilter, species: list[int] | None) -> Branch:
+    """Media whose sighting is a label that names one of `species` (or any)."""
+    query = select(Media.captured_at, Media.id).where(Media.label_id.is_not(None))
+    if wanted.deployment is not None:
+        query = query.where(Media.deployment_id == _deployment(wanted.deployment))
     if species is not None:
         named = select(ObservationRow.label_id).where(ObservationRow.species_id.in_(species))
         rows = connection.execute(
@@ -194,7 +185,7 @@ def _labelled(
                     ObservationRow.species_id.in_(species),
                 )
             )
-    return _narrow(query, wanted, Media.captured_at)
+    return query, Media.captured_at, Media.id
 
 
 def _sighting(row: Any) -> Sighting:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from monitor.log.connection import LogPart, count_of, inserted_id, new_act
+from monitor.log.connection import LogPart, inserted_id, new_act
 from monitor.log.engine import LogError
-from monitor.log.tables import Label, Media, Observation, Species, SpeciesName
+from monitor.log.tables import Media, Observation, Species, SpeciesName
 
 LOOKS_LIKE = 0.8
 """Two names at least this alike (difflib ratio) may be one name and a slip of the finger."""
+
+
+LONGEST_NAME = 200
 
 
 class UnknownSpecies(LogError):
@@ -43,6 +47,7 @@ class SpeciesQueries(LogPart):
             rows = connection.execute(
                 select(Species).where(Species.merged_into.is_(None)).order_by(Species.name)
             ).all()
+            labels = _labels_by_species(connection)
             aliases: dict[int, list[str]] = {}
             for name in connection.execute(select(SpeciesName).order_by(SpeciesName.folded)):
                 aliases.setdefault(name.species_id, []).append(name.folded)
@@ -53,7 +58,7 @@ class SpeciesQueries(LogPart):
                     row.taxon_key,
                     row.names,
                     tuple(a for a in aliases.get(row.id, []) if a != fold(row.name)),
-                    _labels_of(connection, row.id),
+                    labels.get(row.id, 0),
                 )
                 for row in rows
             ]
@@ -84,9 +89,9 @@ class SpeciesQueries(LogPart):
             if values:
                 connection.execute(update(Species).where(Species.id == species_id).values(**values))
             for alias in (scientific_name, *(names or {}).values(), *aliases):
-                if alias:
+                if alias and fold(alias):
                     _answer_to(connection, alias, species_id)
-            new_act(connection, "species-add", by, how, now, details={"species": name.strip()})
+            new_act(connection, "species-add", by, how, now, details={"species": spelled(name)})
         return known is None
 
     def rename_species(self, old: str, new: str, by: str, how: str, now: datetime) -> None:
@@ -97,7 +102,7 @@ class SpeciesQueries(LogPart):
             if taken is not None and taken != species_id:
                 raise LogError(f"'{new}' is another species already; join them with: species merge")
             connection.execute(
-                update(Species).where(Species.id == species_id).values(name=new.strip())
+                update(Species).where(Species.id == species_id).values(name=spelled(new))
             )
             _answer_to(connection, new, species_id)
             new_act(connection, "species-rename", by, how, now, details={"old": old, "new": new})
@@ -125,15 +130,36 @@ class SpeciesQueries(LogPart):
             )
 
 
+def spelled(name: str) -> str:
+    """A name as the list keeps it: composed letters, single blanks.
+
+    Raises:
+        UnknownSpecies: it is empty, far too long or not text.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnknownSpecies(f"the species name {name!a} is not UTF-8 text") from None
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    if not fold(name):
+        raise UnknownSpecies("a species needs a name")
+    if len(name) > LONGEST_NAME:
+        raise UnknownSpecies(f"'{name[:40]}…' is longer than a species name can be")
+    return name
+
+
 def fold(name: str) -> str:
-    """How names are compared: case, `_` and runs of blanks do not matter."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+    """How names are compared: case, `_`, runs of blanks and the way accents are encoded (macOS
+    decomposes them in file names) do not matter."""
+    plain = unicodedata.normalize("NFC", name.replace("_", " ")).casefold()
+    return " ".join(unicodedata.normalize("NFC", plain).split())
 
 
 def resolve(connection: Connection, name: str) -> int | None:
-    """The species that answers to `name`, after renames and merges."""
+    """The species that answers to `name`, after renames and merges. Raises UnknownSpecies if
+    that can be no name at all."""
     return connection.execute(
-        select(SpeciesName.species_id).where(SpeciesName.folded == fold(name))
+        select(SpeciesName.species_id).where(SpeciesName.folded == fold(spelled(name)))
     ).scalar()
 
 
@@ -146,8 +172,6 @@ def resolve_or_add(connection: Connection, name: str, insist: bool) -> tuple[int
     known = resolve(connection, name)
     if known is not None:
         return known, False
-    if not fold(name):
-        raise UnknownSpecies("a species needs a name")
     near = _nearest(connection, name)
     if near and not insist:
         raise UnknownSpecies(
@@ -185,8 +209,7 @@ def _nearest(connection: Connection, name: str) -> str | None:
 
 
 def _insert(connection: Connection, name: str) -> int:
-    name = " ".join(name.split())
-    result = connection.execute(insert(Species).values(name=name, names={}))
+    result = connection.execute(insert(Species).values(name=spelled(name), names={}))
     species_id = inserted_id(result)
     _answer_to(connection, name, species_id)
     return species_id
@@ -200,10 +223,15 @@ def _answer_to(connection: Connection, name: str, species_id: int) -> None:
         raise LogError(f"the name '{name}' belongs to another species already")
 
 
-def _labels_of(connection: Connection, species_id: int) -> int:
-    """How many media count as this species by a person's word."""
-    ids = same_species(connection, species_id)
-    joined = Observation.__table__.join(Label.__table__).join(
-        Media.__table__, Media.label_id == Label.id
+def _labels_by_species(connection: Connection) -> dict[int, int]:
+    """How many media count as each species by a person's word, after merges."""
+    meant = func.coalesce(Species.merged_into, Species.id)
+    query = (
+        select(meant, func.count(Media.id.distinct()))
+        .select_from(Media)
+        .join(Observation, Observation.label_id == Media.label_id)
+        .join(Species, Species.id == Observation.species_id)
+        .where(Media.label_id.is_not(None))
+        .group_by(meant)
     )
-    return count_of(connection, joined, Observation.species_id.in_(ids))
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -64,7 +64,7 @@ class Media(Base):
 
     __table_args__ = (
         Index("media_by_time", "captured_at", "label_id", "status"),
-        Index("media_by_deployment", "deployment_id", "captured_at"),
+        Index("media_by_deployment", "deployment_id", "captured_at", "label_id", "status"),
         Index("media_by_event", "event_id"),
         Index("media_by_status", "status", "absent_since"),
         Index(
@@ -105,11 +105,14 @@ class Species(Base):
 
     __tablename__ = "species"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     scientific_name: Mapped[str | None]
     taxon_key: Mapped[str | None]
     names: Mapped[dict[str, Any]]
     merged_into: Mapped[int | None] = mapped_column(ForeignKey("species.id"))
+    __table_args__ = (
+        Index("species_by_name", "name", unique=True, sqlite_where=text("merged_into IS NULL")),
+    )
 
 
 class SpeciesName(Base):
@@ -121,7 +124,10 @@ class SpeciesName(Base):
 
 
 class Act(Base):
-    """One thing one person did at one time: a label, an undo, a change of the species list."""
+    """One thing one person did at one time: a label, an undo, a change of the species list.
+
+    Append-only, like what it says: triggers refuse every UPDATE and DELETE.
+    """
 
     __tablename__ = "act"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -187,13 +193,15 @@ class ModelVersion(Base):
 class Prediction(Base):
     """What one model version said of one media. `current` marks the one a sighting shows.
 
-    `captured_at` repeats the media's, so that one index answers 'this species, newest first'.
+    `captured_at` and `deployment_id` repeat the media's, so that one index answers 'this species
+    (at this camera), newest first'.
     """
 
     __tablename__ = "prediction"
     id: Mapped[int] = mapped_column(primary_key=True)
     media_id: Mapped[int] = mapped_column(ForeignKey("media.id"))
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"))
+    deployment_id: Mapped[int] = mapped_column(ForeignKey("deployment.id"))
     species_id: Mapped[int] = mapped_column(ForeignKey("species.id"))
     probability: Mapped[float]
     alternatives: Mapped[list[Any]]
@@ -212,9 +220,24 @@ class Prediction(Base):
             sqlite_where=text("current = 1"),
         ),
         Index(
+            "prediction_by_deployment",
+            "deployment_id",
+            "captured_at",
+            "species_id",
+            "probability",
+            "media_id",
+            sqlite_where=text("current = 1"),
+        ),
+        Index(
             "prediction_by_species",
             "species_id",
             "captured_at",
+            "probability",
+            "media_id",
+            sqlite_where=text("current = 1"),
+        ),
+        Index(
+            "prediction_by_probability",
             "probability",
             "media_id",
             sqlite_where=text("current = 1"),

@@ -17,7 +17,6 @@ from monitor.training.split import (
     HELD_OUT,
     Key,
     hold_out,
-    is_usable,
     known_sides,
     units_of,
 )
@@ -117,8 +116,11 @@ def plan_learning(
     a late frame may have joined two events.
     """
     sides = {row.media_id: row for row in split}
-    held_keys = {key for key, side in known_sides(labelled, split).sides.items() if side == HELD_OUT}
-    train, held, left_out = [], [], Counter[str]()
+    known = known_sides(labelled, split).sides
+    held_keys = {key for key, side in known.items() if side == HELD_OUT}
+    train: list[LabelledMedia] = []
+    held: list[LabelledMedia] = []
+    left_out = Counter[str]()
     for media in labelled:
         if (reason := _reason_to_leave_out(media, sides, held_keys)) is not None:
             left_out[reason] += 1
@@ -127,10 +129,9 @@ def plan_learning(
     learnt, aside = Counter(m.species for m in train), Counter(m.species for m in held)
     classes = tuple(sorted(name for name, count in learnt.items() if count >= min_labels))
     lacking = sorted((learnt.keys() | aside.keys()) - set(classes))
-    known = [m for m in train if m.species in classes]
     plan = Plan(
         classes,
-        tuple(sorted(known, key=lambda m: m.media_id)),
+        tuple(sorted((m for m in train if m.species in classes), key=lambda m: m.media_id)),
         tuple(sorted(held, key=lambda m: m.media_id)),
         tuple(NotLearnt(name, learnt[name], aside[name], min_labels) for name in lacking),
         dict(left_out),

@@ -70,7 +70,8 @@ class Evaluation:
 
 def named(probabilities: Floats, classes: Sequence[str]) -> Names:
     """The best class of each row: (n, k) -> names (n,)."""
-    return np.array(classes, np.str_)[probabilities.argmax(axis=1)]
+    best: Names = np.array(classes, np.str_)[probabilities.argmax(axis=1)]
+    return best
 
 
 def evaluate(truth: Names, probabilities: Floats, classes: Sequence[str]) -> Evaluation:

@@ -1,30 +1,21 @@
-"""May the challenger go live? Only if it is better on media that neither model was trained on.
-
-The difference of the metric is judged by a paired bootstrap over events: frames of one event are
-nearly the same picture, so they are drawn together (Efron & Tibshirani 1993). With few events a
-percentile interval is too narrow; it is widened as in Hesterberg 2015, "What Teachers Should Know
-About the Bootstrap", section 5.1 (t quantile, and n / (n - 1)).
-"""
+"""May the challenger go live? Only if it is better on media that neither model was trained on."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.config import Gate
+from monitor.training.bootstrap import metric_of, paired_interval
 from monitor.training.evaluate import Names
 
 MIN_EVENTS = 3
-"""Fewer held-out events than this say nothing of chance."""
+"""Fewer held-out events than this cannot tell a better model from chance."""
 METRIC_WORDS = {"accuracy": "accuracy", "macro_recall": "mean recall per species"}
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +51,21 @@ class Verdict:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The metric of both, over all held-out media."""
+
+    after: float
+    before: float
+    interval: tuple[float, float]
+
+    @property
+    def difference(self) -> float:
+        return self.after - self.before
+
+
 def majority_baseline(species: Names, n: int) -> Answers:
-    """The model that always says the species most often met in training (n answers)."""
+    """The model that always says what was met most often in training, for n media."""
     names, counts = np.unique(species, return_counts=True)
     most = str(names[counts.argmax()])
     return Answers(f"always saying '{most}'", np.full(n, most), (most,))
@@ -76,7 +80,7 @@ def decide(
     settings: Gate,
     seed: int = 0,
 ) -> Verdict:
-    """Compare on the same held-out media.
+    """Compare on the same held-out media. A species that a model does not know counts as wrong.
 
     Args:
         truth: species (n,), as people said.
@@ -85,48 +89,35 @@ def decide(
         groups: event ids (n,).
         seed: of the bootstrap.
     """
+    against = champion or baseline
     if missing := _what_is_missing(truth, groups, champion):
         return Verdict(False, missing)
-    against = champion or baseline
     if np.array_equal(challenger.predicted, against.predicted):
-        return Verdict(False, f"no better: it says the same as {against.name} of {_all(truth)}")
-    # A first model has nothing to replace: with few events its media are drawn one by one.
-    few = len(np.unique(groups)) < MIN_EVENTS
-    drawn = np.arange(len(truth)) if few else groups
-    pair = (challenger.predicted == truth, against.predicted == truth)
-    difference, interval = bootstrap(truth, *pair, drawn, settings, seed)
-    words = _measured(truth, pair, against, difference, interval, settings)
-    if few:
-        words += f"; only {len(np.unique(groups))} held-out event(s), so chance is underestimated"
-    objections = _objections(truth, challenger, champion, settings)
-    if interval[0] <= 0:
-        objections.insert(0, f"no better than {against.name} beyond chance")
-    new = _new_species(truth, challenger, champion)
-    if new:
-        words += f"; it knows {_list(new)}, which {against.name} does not"
-    unseen = [s for s in settings.protected_species if s not in truth]
-    if unseen:
-        words += f"; no held-out media shows the protected {_list(unseen)}, so it was not checked"
-    verdict = "; ".join(objections) if objections else f"better than {against.name}"
-    figures = {
-        "metric": settings.metric,
-        "against": against.name,
-        "challenger": metric_of(truth, pair[0], settings.metric),
-        "champion": metric_of(truth, pair[1], settings.metric),
-        "difference": difference,
-        "interval": list(interval),
-        "confidence": settings.confidence,
-        "held_out_media": len(truth),
-        "held_out_events": len(np.unique(groups)),
-        "new_species": new,
-    }
-    return Verdict(not objections, f"{verdict}: {words}", difference, interval, figures)
+        same = f"it says the same of all {len(truth)} held-out media as {against.name}"
+        return Verdict(False, f"no better: {same}")
+    compared = _compare(truth, challenger, against, groups, settings, seed)
+    chance = compared.interval[0] <= 1e-9  # what sums of fractions leave of a zero
+    objections = [f"no better than {against.name} beyond chance"] if chance else []
+    if champion is not None:
+        objections += _protected_losses(truth, challenger, champion, settings)
+        objections += _loss_on_shared(truth, challenger, champion, settings)
+    sayings = "; ".join(objections) or f"better than {against.name}"
+    notes = [_measured(truth, compared, against, settings)]
+    notes += _notes(truth, challenger, champion, groups, settings)
+    figures = _figures(truth, compared, against, groups, settings)
+    return Verdict(
+        not objections,
+        f"{sayings}: {'; '.join(notes)}",
+        compared.difference,
+        compared.interval,
+        figures,
+    )
 
 
 def _what_is_missing(
     truth: Names, groups: npt.NDArray[np.int64], champion: Answers | None
 ) -> str | None:
-    species, events = sorted(set(truth.tolist())), len(np.unique(groups))
+    species, events = sorted(set(truth.tolist())), _count(groups)
     if not species:
         return (
             "no labelled media is held out, so nothing can be compared; "
@@ -134,143 +125,123 @@ def _what_is_missing(
         )
     if len(species) == 1:
         return (
-            f"the {len(truth)} held-out media all show {species[0]}, so nothing can be compared; "
+            f"the {len(truth)} held-out media all show '{species[0]}', so nothing can be compared; "
             "label other species at the held-out deployments, or label another deployment"
         )
     if champion is not None and events < MIN_EVENTS:
         return (
-            f"the held-out media come from {events} event(s); it takes {MIN_EVENTS} to tell a "
+            f"the held-out media come from {events} event(s), and it takes {MIN_EVENTS} to tell a "
             "better model from chance; label more events at the held-out deployments"
         )
     return None
 
 
-def metric_of(truth: Names, right: npt.NDArray[np.bool_], metric: str) -> float:
-    """The metric of one model: accuracy, or the mean over species of their recall."""
-    species = np.unique(truth) if metric == "macro_recall" else [...]
-    return float(np.mean([right[truth == s if metric == "macro_recall" else s].mean() for s in species]))
-
-
-def bootstrap(
+def _compare(
     truth: Names,
-    right: npt.NDArray[np.bool_],
-    other: npt.NDArray[np.bool_],
+    challenger: Answers,
+    against: Answers,
     groups: npt.NDArray[np.int64],
     settings: Gate,
     seed: int,
-) -> tuple[float, tuple[float, float]]:
-    """The metric of `right` minus that of `other`, and its interval over resampled groups.
-
-    Args:
-        right, other: bool (n,), whether each model was right.
-
-    Returns:
-        difference, (low, high).
-    """
-    kinds = truth if settings.metric == "macro_recall" else np.full(len(truth), "all")
-    _, kind = np.unique(kinds, return_inverse=True)
-    _, group = np.unique(groups, return_inverse=True)
-    shape = (int(group.max()) + 1, int(kind.max()) + 1)
-    support, gain = np.zeros(shape), np.zeros(shape)
-    np.add.at(support, (group, kind), 1)
-    np.add.at(gain, (group, kind), right.astype(float) - other.astype(float))
-    n = shape[0]
-    draws = np.random.default_rng(seed).multinomial(
-        n, np.full(n, 1 / n), settings.bootstrap_samples
-    )
-    differences = _mean_gain(draws @ gain, draws @ support)
-    tail = _tail(n, settings.confidence)
-    low, high = np.quantile(differences, (tail, 1 - tail))
-    observed = _mean_gain(gain.sum(0)[None], support.sum(0)[None])[0]
-    return float(observed), (float(low), float(high))
-
-
-def _mean_gain(gain: Floats, support: Floats) -> Floats:
-    """Mean over the species that were drawn: (b, k) -> (b,)."""
-    drawn = support > 0
-    shares = np.divide(gain, support, out=np.zeros_like(gain), where=drawn)
-    means: Floats = shares.sum(axis=1) / drawn.sum(axis=1)
-    return means
-
-
-def _tail(n: int, confidence: float) -> float:
-    """The quantile of the bootstrap that stands for 1 - confidence, corrected for n groups."""
-    t = student_t_quantile(confidence, n - 1)
-    return NormalDist().cdf(-t * math.sqrt(n / (n - 1)))
-
-
-def student_t_quantile(p: float, freedom: int) -> float:
-    """Quantile of Student's t, for p > 0.5: exact for 1 and 2 degrees, else Abramowitz & Stegun
-    26.7.5 (error below 0.01 at p = 0.9)."""
-    if freedom == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if freedom == 2:
-        return (2 * p - 1) * math.sqrt(2 / (4 * p * (1 - p)))
-    z = NormalDist().inv_cdf(p)
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+) -> _Comparison:
+    right, other = challenger.predicted == truth, against.predicted == truth
+    # Only a first model gets here with so few events: there is nothing that it could make worse.
+    drawn = groups if _count(groups) >= MIN_EVENTS else np.arange(len(truth))
+    metric, samples = settings.metric, settings.bootstrap_samples
+    return _Comparison(
+        metric_of(truth, right, metric),
+        metric_of(truth, other, metric),
+        paired_interval(truth, right, other, drawn, metric, settings.confidence, samples, seed),
     )
 
 
-def _objections(
-    truth: Names, challenger: Answers, champion: Answers | None, settings: Gate
+def _protected_losses(
+    truth: Names, challenger: Answers, champion: Answers, settings: Gate
 ) -> list[str]:
-    """What speaks against the challenger beside the metric over all media."""
-    if champion is None:
-        return []
-    margin, found = settings.protected_margin, []
+    found = []
     for species in settings.protected_species:
         chosen = truth == species
-        if chosen.any():
-            before, after = (
-                float((a.predicted[chosen] == species).mean()) for a in (champion, challenger)
-            )
-            if before - after > margin:
-                found.append(
-                    f"the recall of the protected {species} would fall from {before:.2f} to "
-                    f"{after:.2f} ({int(chosen.sum())} held-out media, margin {margin:.2f})"
-                )
-    both = np.isin(truth, [s for s in challenger.classes if s in champion.classes])
-    if both.any() and not both.all():
+        if not chosen.any():
+            continue
         before, after = (
-            metric_of(truth[both], (a.predicted == truth)[both], settings.metric)
-            for a in (champion, challenger)
+            float((model.predicted[chosen] == species).mean()) for model in (champion, challenger)
         )
-        if before - after > margin:
+        if before - after > settings.protected_margin:
             found.append(
-                f"on the species that both know it is worse: {after:.3f} against {before:.3f} "
-                f"(margin {margin:.2f})"
+                f"the recall of the protected {species} would fall from {before:.2f} to "
+                f"{after:.2f} ({int(chosen.sum())} held-out media, "
+                f"margin {settings.protected_margin:.2f})"
             )
     return found
 
 
-def _new_species(truth: Names, challenger: Answers, champion: Answers | None) -> list[str]:
-    known = champion.classes if champion is not None else challenger.classes
-    return [s for s in challenger.classes if s not in known and s in truth]
+def _loss_on_shared(
+    truth: Names, challenger: Answers, champion: Answers, settings: Gate
+) -> list[str]:
+    """New species must not be paid for with those that the live model knows already."""
+    shared = np.isin(truth, sorted(set(challenger.classes) & set(champion.classes)))
+    if shared.all() or not shared.any():
+        return []
+    before, after = (
+        metric_of(truth[shared], (model.predicted == truth)[shared], settings.metric)
+        for model in (champion, challenger)
+    )
+    if before - after <= settings.protected_margin:
+        return []
+    return [
+        f"on the species that both know it is worse, {after:.3f} against {before:.3f} "
+        f"({int(shared.sum())} held-out media, margin {settings.protected_margin:.2f})"
+    ]
 
 
-def _measured(
-    truth: Names,
-    pair: Sequence[npt.NDArray[np.bool_]],
-    against: Answers,
-    difference: float,
-    interval: tuple[float, float],
-    settings: Gate,
-) -> str:
-    after, before = (metric_of(truth, right, settings.metric) for right in pair)
+def _measured(truth: Names, compared: _Comparison, against: Answers, settings: Gate) -> str:
     return (
-        f"{METRIC_WORDS[settings.metric]} {after:.3f} against {before:.3f} of {against.name} on "
-        f"{_all(truth)}, difference {difference:+.3f}, at {settings.confidence:.0%} confidence "
-        f"above {interval[0]:+.3f}"
+        f"{METRIC_WORDS[settings.metric]} {compared.after:.3f} against {compared.before:.3f} of "
+        f"{against.name} on {len(truth)} held-out media, difference {compared.difference:+.3f}, "
+        f"with {settings.confidence:.0%} confidence above {compared.interval[0]:+.3f}"
     )
 
 
-def _all(truth: Names) -> str:
-    return f"{len(truth)} held-out media"
+def _notes(
+    truth: Names,
+    challenger: Answers,
+    champion: Answers | None,
+    groups: npt.NDArray[np.int64],
+    settings: Gate,
+) -> list[str]:
+    """What a person should know beside the figures."""
+    notes = []
+    if champion is not None:
+        new = [s for s in challenger.classes if s not in champion.classes and s in truth]
+        if new:
+            notes.append(f"{champion.name} does not know {', '.join(new)} and is wrong on it")
+    if _count(groups) < MIN_EVENTS:
+        notes.append(f"the media come from only {_count(groups)} event(s): take it with caution")
+    unseen = [s for s in settings.protected_species if s not in truth]
+    if champion is not None and unseen:
+        notes.append(f"no held-out media shows the protected {', '.join(unseen)}: not checked")
+    return notes
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def _figures(
+    truth: Names,
+    compared: _Comparison,
+    against: Answers,
+    groups: npt.NDArray[np.int64],
+    settings: Gate,
+) -> dict[str, Any]:
+    return {
+        "metric": settings.metric,
+        "against": against.name,
+        "challenger_metric": compared.after,
+        "against_metric": compared.before,
+        "difference": compared.difference,
+        "interval": list(compared.interval),
+        "confidence": settings.confidence,
+        "held_out_media": len(truth),
+        "held_out_events": _count(groups),
+    }
+
+
+def _count(groups: Sequence[int] | npt.NDArray[np.int64]) -> int:
+    return len(np.unique(groups))

@@ -53,9 +53,7 @@ class FittedHead:
     engine: str
 
 
-def fit_head(
-    dataset: Dataset, layout: str, options: FitOptions, progress: Progress = lambda stage, done: None
-) -> FittedHead:
+def fit_head(dataset: Dataset, layout: str, options: FitOptions, progress: Progress) -> FittedHead:
     """Fit a head: choose strength and temperature on the validation part, then use everything.
 
     Args:
@@ -116,7 +114,7 @@ def _search(network: Network, dataset: Dataset, looks: int, progress: Progress) 
 
 
 def standard(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each feature, (d,) both; what never varies gets a scale of 1."""
+    """Mean and standard deviation of each feature, both (d,); 1 for what never varies."""
     mean = features.mean(axis=0, dtype=np.float64)
     spread = features.std(axis=0, dtype=np.float64)
     scale = np.where(spread > 1e-6 * np.maximum(np.abs(mean), 1.0), spread, 1.0)

@@ -1,0 +1,1 @@
+"""Drills: what trapwatch does when it is killed, starved or fed rubbish."""

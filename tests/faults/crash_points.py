@@ -1,0 +1,217 @@
+"""Every place of monitor/ that commits or renames, and the shortest story that reaches it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import monitor
+
+from .drill import Drill, Zygote, fill
+
+Story = Callable[[Drill, Zygote], None]
+
+
+def places_in_code(package: Path = Path(monitor.__file__).parent) -> set[str]:
+    """Functions that open a write transaction, commit by hand, or rename a file."""
+    found: set[str] = set()
+    for path in sorted(package.rglob("*.py")):
+        module = ".".join(path.relative_to(package).with_suffix("").parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found |= {f"{module}.{name}" for name in _writing_functions(tree, "")}
+    return found - {"log.connection.LogPart._write", "log.connection.LogPart._read"}
+
+
+def _writing_functions(node: ast.AST, name: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield from _writing_functions(child, f"{name}{child.name}.")
+        elif isinstance(child, ast.FunctionDef):
+            if any(_writes(inner) for inner in ast.walk(child)):
+                yield f"{name}{child.name}"
+        else:
+            yield from _writing_functions(child, name)
+
+
+def _writes(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    called, owner = node.func.attr, node.func.value
+    if called in ("_write", "begin", "commit"):
+        return True
+    if any(isinstance(a, ast.Constant) and a.value == "COMMIT" for a in node.args):
+        return True
+    if called in ("replace", "rename", "renames", "move", "link"):
+        of_system = isinstance(owner, ast.Name) and owner.id in ("os", "shutil")
+        return of_system or (len(node.args) == 1 and not node.keywords)  # Path.replace(target)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a place is reached.
+
+    Attributes:
+        base: the state to start from, a key of `BASES`.
+        arguments: the command that is killed there; {root} is the drill's folder.
+        prepare: what is done to the state before.
+        repeat_after: repeat the command also if it was killed after this write: it goes on.
+        times: kill at the first, second … time that the place is reached.
+    """
+
+    base: str
+    arguments: tuple[str, ...]
+    prepare: Story = lambda drill, zygote: None
+    repeat_after: bool = True
+    times: tuple[int, ...] = (1,)
+
+
+def _once(drill: Drill, zygote: Zygote, *arguments: str) -> None:
+    code = zygote.run(drill, *arguments)
+    assert code == 0, f"{arguments}: exit status {code}\n{drill.output.read_text()[-3000:]}"
+
+
+def _fresh(drill: Drill, zygote: Zygote) -> None:
+    fill(drill)
+
+
+def _seen(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "run", "--once")
+
+
+def _labelled(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "label", "import-folder", str(drill.sorted))
+
+
+def _gated(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "train", "--force")
+
+
+def _twice(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "run", "--once")
+    _once(drill, zygote, "train", "--force")
+    _once(drill, zygote, "models", "promote", "v0002")
+    _once(drill, zygote, "run", "--once")
+
+
+BASES: dict[str, tuple[str | None, Story]] = {
+    "fresh": (None, _fresh),
+    "seen": ("fresh", _seen),
+    "labelled": ("seen", _labelled),
+    "gated": ("labelled", _gated),
+    "twice": ("gated", _twice),
+}
+"""State -> (the state it is made from, how)."""
+
+
+def _hide_a_frame(drill: Drill, zygote: Zygote) -> None:
+    """A frame that was taken in, could not be found to be classified, and came back."""
+    zygote.run(drill, "run", "--once", kill=("log.media.MediaQueries.record", "before", 1))
+    frame = drill.frames / "west" / "IMG_0050.JPG"
+    away = drill.root / frame.name
+    os.rename(frame, away)
+    _once(drill, zygote, "run", "--once")
+    assert drill.number("SELECT count(*) FROM media WHERE absent_since IS NOT NULL") == 1
+    os.rename(away, frame)
+
+
+def _unreadable(drill: Drill, zygote: Zygote) -> None:
+    os.symlink("/proc/self/mem", drill.frames / "west" / "unreadable.jpg")  # EIO, for root too
+
+
+def _readable_no_more(drill: Drill, zygote: Zygote) -> None:
+    _unreadable(drill, zygote)
+    _once(drill, zygote, "run", "--once")
+    assert drill.number("SELECT count(*) FROM file WHERE problem IS NOT NULL") == 1
+    (drill.frames / "west" / "unreadable.jpg").unlink()
+
+
+def _wider_events(drill: Drill, zygote: Zygote) -> None:
+    drill.configure(gap=60)
+
+
+def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
+    place = "log.versions.RunQueries.run_progress"
+    assert zygote.run(drill, "train", "--force", kill=(place, "after", 2)) == -9
+
+
+ONCE, TRAIN = ("run", "--once"), ("train", "--force")
+SCENARIOS: dict[str, Scenario] = {
+    "backbone.weight_files.write_arrays": Scenario(
+        "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
+    ),
+    "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
+    "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
+    "log.engine.migrate": Scenario("fresh", ONCE),
+    "log.features.FeatureStore.put": Scenario("fresh", ONCE, times=(1, 3)),
+    "log.labels.LabelQueries.label": Scenario(
+        "seen", ("label", "import-folder", "{root}/sorted"), times=(1, 7)
+    ),
+    "log.labels.LabelQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
+    "log.learning.LearningQueries.add_split": Scenario("labelled", TRAIN),
+    "log.learning.StatusQueries.put_state": Scenario("fresh", ONCE, times=(1, 2)),
+    "log.media.MediaQueries.forget_unreadable": Scenario(
+        "fresh", ("housekeeping",), _readable_no_more
+    ),
+    "log.media.MediaQueries.mark_found": Scenario("fresh", ONCE, _hide_a_frame),
+    "log.media.MediaQueries.note_unreadable": Scenario("fresh", ONCE, _unreadable),
+    "log.media.MediaQueries.record": Scenario("fresh", ONCE, times=(1, 2, 5)),
+    "log.media.MediaQueries.regroup_events": Scenario("seen", ONCE, _wider_events),
+    "log.media.MediaQueries.set_deployments": Scenario("fresh", ONCE),
+    "log.media.MediaQueries.take_in": Scenario("fresh", ONCE),
+    "log.predictions.PredictionQueries.drop_unchanged_history": Scenario(
+        "twice", ("housekeeping",)
+    ),
+    "log.predictions.PredictionQueries.rescore": Scenario("gated", ONCE),
+    "log.species.SpeciesQueries.add_species": Scenario(
+        "seen", ("species", "add", "lynx", "--name", "de=Luchs")
+    ),
+    "log.species.SpeciesQueries.merge_species": Scenario(
+        "labelled", ("species", "merge", "red fox", "roe deer"), repeat_after=False
+    ),
+    "log.species.SpeciesQueries.rename_species": Scenario(
+        "labelled", ("species", "rename", "red fox", "fox"), repeat_after=False
+    ),
+    "log.species_log.SpeciesLog.backup": Scenario(
+        "seen", ("backup", "{root}/backup.db"), repeat_after=False
+    ),
+    "log.versions.RunQueries.close_interrupted_runs": Scenario("labelled", TRAIN, _kill_a_training),
+    "log.versions.RunQueries.finish_run": Scenario("labelled", TRAIN),
+    "log.versions.RunQueries.run_progress": Scenario("labelled", TRAIN, times=(1, 3)),
+    "log.versions.RunQueries.start_run": Scenario("labelled", TRAIN),
+    "log.versions.VersionQueries.add_version": Scenario("labelled", TRAIN),
+    "log.versions.VersionQueries.go_live": Scenario("labelled", TRAIN),
+    "log.versions.VersionQueries.roll_back": Scenario(
+        "twice", ("models", "rollback"), repeat_after=False
+    ),
+    "models._write_whole": Scenario("labelled", TRAIN),
+}
+"""Place -> how it is reached. The test compares the keys with what the code holds."""
+
+
+class Bases:
+    """The states to start from, each made once, always at the same place (paths are in the log)."""
+
+    def __init__(self, folder: Path, zygote: Zygote) -> None:
+        self._folder, self._zygote = folder, zygote
+        self._station = folder / "station"
+
+    def station(self, base: str) -> Drill:
+        """A station in this state."""
+        kept = self._folder / base
+        if not kept.exists():
+            before, story = BASES[base]
+            drill = self.station(before) if before else Drill(self._empty())
+            story(drill, self._zygote)
+            shutil.copytree(self._station, kept)
+        shutil.copytree(kept, self._empty(), dirs_exist_ok=True)
+        return Drill(self._station)
+
+    def _empty(self) -> Path:
+        shutil.rmtree(self._station, ignore_errors=True)
+        self._station.mkdir(parents=True)
+        return self._station

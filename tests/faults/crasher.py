@@ -1,0 +1,159 @@
+"""Runs trapwatch and kills it (SIGKILL) just before or just after the N-th write at one place.
+
+    python tests/faults/crasher.py PLACE before|after N -- <trapwatch arguments>
+    python tests/faults/crasher.py --serve      many runs, each in a fork: see `Zygote` in drill.py
+
+A place is the function of monitor/ that commits or renames, like
+`log.media.MediaQueries.take_in`. Nothing in the product knows of this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def place_of_write() -> str | None:
+    """The nearest function of monitor/ on the stack, by its write helper; None: it only reads."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module == "monitor.log.connection":
+            if frame.f_code.co_name == "_read":
+                return None
+        elif module.startswith("monitor.") and frame.f_code.co_name != "_run":
+            return f"{module.removeprefix('monitor.')}.{frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return None
+
+
+class Bomb:
+    """Goes off before or after the n-th write at `place`."""
+
+    def __init__(self, place: str, when: str, n: int) -> None:
+        self.place, self.when, self.left = place, when, n
+
+    def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """`write`, with this bomb beside it."""
+
+        def armed(*args: Any, **kwargs: Any) -> Any:
+            here = place_of_write() == self.place
+            self.left -= here
+            if here and self.left == 0 and self.when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = write(*args, **kwargs)
+            if here and self.left == 0 and self.when == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return armed
+
+
+def arm(place: str, when: str, n: int) -> None:
+    """Put a bomb beside every commit and every rename of this process."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    from monitor.log.features import FeatureStore
+
+    bomb = Bomb(place, when, n)
+    DefaultDialect.do_commit = bomb.around(DefaultDialect.do_commit)  # type: ignore[method-assign]
+    os.replace, os.rename = bomb.around(os.replace), bomb.around(os.rename)
+    run = FeatureStore._run
+    commit = bomb.around(run)
+
+    def run_armed(store: Any, sql: str, values: Any = ()) -> Any:
+        return (commit if sql == "COMMIT" else run)(store, sql, values)
+
+    FeatureStore._run = run_armed  # type: ignore[method-assign]
+
+
+def run(arguments: list[str]) -> NoReturn:
+    """A trapwatch command, or one of the library calls below that no command makes at once."""
+    calls = {"housekeeping": _housekeeping, "render": _render, "write-weights": _write_weights}
+    if arguments[0] in calls:
+        calls[arguments[0]](Path(arguments[1]))
+        raise SystemExit(0)
+    from monitor.cli import main
+
+    sys.argv = ["trapwatch", *arguments]
+    main()
+    raise SystemExit(0)
+
+
+def _housekeeping(config: Path) -> None:
+    from monitor.config import load_settings
+    from monitor.service import housekeeping
+    from monitor.station import Station
+
+    station = Station(load_settings(config))
+    housekeeping(station)
+    station.close()
+
+
+def _render(folder: Path) -> None:
+    from monitor.demo.world import plan, write_world
+
+    write_world(plan(1, 3), folder, 1, only=slice(0, 2))
+
+
+def _write_weights(file: Path) -> None:
+    import numpy as np
+
+    from monitor.backbone.weight_files import write_arrays
+
+    write_arrays({"block1_conv1/kernel": np.zeros((3, 3, 3, 4), np.float32)}, file)
+
+
+def serve() -> None:
+    """Read one JSON request a line, run each in a fork, answer with its exit status."""
+    import monitor.cli
+    import monitor.service
+    import monitor.station
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["arguments"][0] == "train":
+            import keras  # noqa: F401  once for all trainings: 3 s
+
+            import monitor.training.run  # noqa: F401
+        child = os.fork()
+        if child == 0:
+            _in_fork(request)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+def _in_fork(request: dict[str, Any]) -> NoReturn:
+    code = 1
+    try:
+        out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        if request["kill"]:
+            arm(*request["kill"])
+        run(request["arguments"])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except BaseException:  # noqa: BLE001 the edge of a fork: told in its output
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        arm(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        run(sys.argv[5:])

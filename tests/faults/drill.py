@@ -1,0 +1,322 @@
+"""A small whole station for drills, and the one question of all of them: what was lost?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from monitor.log.engine import choose_sqlite
+from monitor.models import ModelError, ModelStore
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+COLOURS = {"red fox": (200, 60, 30), "roe deer": (40, 170, 60), "blank": (60, 70, 200)}
+CONFIG = """
+database: {{url: "sqlite:///data/trapwatch.db"}}
+watch: {{folders: [frames], settle_seconds: 0.1, reconcile_seconds: 2}}
+deployments: {{event_gap_minutes: {gap}}}
+classifier: {{backbone: {backbone}, unknown_below: 0.0}}
+training:
+  schedule: "{schedule}"
+  min_new_labels: {min_new_labels}
+  min_labels_per_species: 2
+  enabled: {enabled}
+models: {{directory: data/models}}
+"""
+
+
+class Drill:
+    """A station in a folder of its own.
+
+    Args:
+        root: made if missing; holds config.yaml, frames/, sorted/ and data/.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.frames, self.sorted, self.data = root / "frames", root / "sorted", root / "data"
+        self.config, self.output = root / "config.yaml", root / "output.txt"
+        self.frames.mkdir(parents=True, exist_ok=True)
+        self.configure()
+
+    def configure(
+        self,
+        *,
+        gap: int = 30,
+        backbone: str = "small",
+        schedule: str = "0 2 * * *",
+        enabled: bool = True,
+        min_new_labels: int = 1,
+    ) -> None:
+        """Write config.yaml."""
+        text = CONFIG.format(
+            gap=gap,
+            backbone=backbone,
+            schedule=schedule,
+            enabled=str(enabled).lower(),
+            min_new_labels=min_new_labels,
+        )
+        self.config.write_text(text, encoding="utf-8")
+
+    def trapwatch(
+        self, *arguments: str, seconds: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """One command in a process of its own."""
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=seconds, check=False
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        """What to start for `trapwatch ARGUMENTS` on this station."""
+        return [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config)]
+
+    @contextmanager
+    def service(
+        self, environ: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """The running service, its journal in output.txt; killed at the end if it still runs."""
+        with open(self.output, "ab") as journal:
+            process = subprocess.Popen(
+                list(command or self.command("run")),
+                stdout=journal,
+                stderr=journal,
+                env={**os.environ, **(environ or {})},
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows straight from the file; none where there is no log yet."""
+        if not (self.data / "trapwatch.db").exists():
+            return []
+        connection = choose_sqlite().module.connect(str(self.data / "trapwatch.db"), timeout=30)
+        try:
+            return list(connection.execute(sql, values).fetchall())
+        except choose_sqlite().module.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+        finally:
+            connection.close()
+
+    def number(self, sql: str, *values: object) -> int:
+        """The one number that `sql` answers; 0 where there is no log yet."""
+        rows = self.query(sql, *values)
+        return int(rows[0][0]) if rows else 0
+
+    def files(self) -> dict[Path, str]:
+        """Every image below frames/ and sorted/ that can be read, with its SHA-256."""
+        found = {}
+        for folder in (self.frames, self.sorted):
+            for path in sorted(folder.rglob("*")):
+                if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != ".":
+                    try:
+                        found[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+                    except OSError:
+                        continue
+        return found
+
+
+class Zygote:
+    """Runs trapwatch commands in forks of one process that has imported everything already."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("crasher.py")), "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, drill: Drill, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
+        """The exit status of a command; -9 if it was killed. Its output goes to output.txt."""
+        special = arguments[0] in ("housekeeping", "render", "write-weights")
+        if arguments == ("housekeeping",):
+            arguments = ("housekeeping", str(drill.config))
+        elif not special:
+            arguments = (*arguments, "--config", str(drill.config))
+        request = {"arguments": arguments, "kill": kill, "output": str(drill.output)}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def draw_frame(path: Path, species: str, at: datetime, seed: int) -> None:
+    """A small JPEG in the colour of its species, with noise and an EXIF time."""
+    rng = random.Random(seed)
+    colour = tuple(min(255, max(0, c + rng.randint(-25, 25))) for c in COLOURS[species])
+    image = Image.new("RGB", (96, 72), colour)
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y = rng.randrange(96), rng.randrange(72)
+        draw.ellipse((x, y, x + 9, y + 6), fill=tuple(rng.randrange(256) for _ in range(3)))
+    exif = Image.Exif()
+    exif[0x0132] = at.strftime("%Y:%m:%d %H:%M:%S")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    image.save(partial, "JPEG", quality=85, exif=exif)
+    os.replace(partial, path)
+
+
+def fill(drill: Drill, *, each: int = 4, unlabelled: int = 2) -> None:
+    """Frames of three cameras and every species; copies of most of them, sorted by species."""
+    at, seed = datetime(2024, 5, 1, 6), 0
+    for camera in ("north", "south", "west"):
+        for species in COLOURS:
+            for number in range(each + unlabelled):
+                at, seed = at + timedelta(minutes=45), seed + 1
+                path = drill.frames / camera / f"IMG_{seed:04d}.JPG"
+                draw_frame(path, species, at, seed)
+                if number < each:
+                    copy = drill.sorted / species.replace(" ", "_") / f"{camera}-{path.name}"
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, copy)
+    (drill.frames / "north" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photograph")
+
+
+def losses(drill: Drill, *, settled: bool = True) -> list[str]:
+    """Everything that is not as it must be, in words.
+
+    Args:
+        settled: all there is was taken in and classified, so nothing may be missing or pending.
+    """
+    found = [
+        f"integrity: {row[0]}" for row in drill.query("PRAGMA integrity_check") if row[0] != "ok"
+    ]
+    found += [f"broken reference: {row}" for row in drill.query("PRAGMA foreign_key_check")]
+    found += _media_losses(drill, settled=settled)
+    found += _label_losses(drill) + _model_losses(drill)
+    return found
+
+
+def _media_losses(drill: Drill, *, settled: bool) -> list[str]:
+    media = drill.query(
+        "SELECT sha256, status, rejected_reason, event_id, classified_at FROM media"
+    )
+    by_sha: dict[str, tuple[Any, ...]] = {}
+    found = []
+    for row in media:
+        if row[0] in by_sha:
+            found.append(f"media twice: {row[0]}")
+        by_sha[row[0]] = row
+        if row[1] == "rejected" and not row[2]:
+            found.append(f"rejected without a reason: {row[0]}")
+        if row[1] == "classified" and not row[4]:
+            found.append(f"classified without a time: {row[0]}")
+        if row[1] == "pending" and settled:
+            found.append(f"still pending: {row[0]}")
+        if row[3] is None:
+            found.append(f"in no event: {row[0]}")
+    known = {
+        bytes(path): sha
+        for path, sha in drill.query(
+            "SELECT path_bytes, sha256 FROM file JOIN media ON media.id = file.media_id"
+        )
+    }
+    for path, sha in drill.files().items() if settled else ():
+        if drill.sorted in path.parents:
+            continue
+        if sha not in by_sha:
+            found.append(f"lost: {path}")
+        elif known.get(os.fsencode(path)) != sha:
+            found.append(f"the path is not known as it is: {path}")
+    found += [
+        f"{what}: {number}"
+        for what, sql in {
+            "media with two current predictions": "SELECT count(*) FROM (SELECT media_id FROM "
+            "prediction WHERE current GROUP BY media_id HAVING count(*) > 1)",
+            "predictions of media that are not classified": "SELECT count(*) FROM prediction JOIN "
+            "media ON media.id = media_id WHERE status <> 'classified'",
+            "classified media that the live version passed over": LOST_PREDICTIONS,
+        }.items()
+        if (number := drill.number(sql))
+    ]
+    return found
+
+
+LOST_PREDICTIONS = """SELECT count(*) FROM media WHERE status = 'classified' AND EXISTS (
+    SELECT 1 FROM model_version WHERE state = 'live' AND went_live_at < classified_at)
+    AND NOT EXISTS (SELECT 1 FROM prediction WHERE media_id = media.id)"""
+
+
+def _label_losses(drill: Drill) -> list[str]:
+    checks = {
+        "labels without an observation": "SELECT count(*) FROM label WHERE withdraws_id IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM observation WHERE label_id = label.id)",
+        "observations without a label": "SELECT count(*) FROM observation WHERE NOT EXISTS "
+        "(SELECT 1 FROM label WHERE id = label_id)",
+        "acts of labelling without a label": "SELECT count(*) FROM act WHERE kind = 'label' "
+        "AND NOT EXISTS (SELECT 1 FROM label WHERE act_id = act.id)",
+        "media that do not show their newest label": "SELECT count(*) FROM media WHERE label_id IS "
+        "NOT (SELECT max(l.id) FROM label l WHERE l.media_id = media.id AND l.withdraws_id IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM label w WHERE w.withdraws_id = l.id))",
+    }
+    return [f"{what}: {number}" for what, sql in checks.items() if (number := drill.number(sql))]
+
+
+def imported_losses(drill: Drill) -> list[str]:
+    """After `label import-folder sorted`: each media there was labelled once, and rightly."""
+    found = []
+    rows = drill.query(
+        "SELECT sha256, species.name FROM label JOIN media ON media.id = label.media_id "
+        "JOIN act ON act.id = label.act_id JOIN observation ON observation.label_id = label.id "
+        "JOIN species ON species.id = observation.species_id WHERE act.how = 'folder'"
+    )
+    said: dict[str, list[str]] = {}
+    for sha, species in rows:
+        said.setdefault(sha, []).append(species)
+    for path, sha in drill.files().items():
+        if drill.sorted in path.parents:
+            expected = [path.parent.name.replace("_", " ")]
+            if said.get(sha) != expected:
+                found.append(f"{path} is labelled {said.get(sha)}, not {expected}")
+    return found
+
+
+def _model_losses(drill: Drill) -> list[str]:
+    store, found = ModelStore(drill.data / "models"), []
+    rows = drill.query("SELECT name, weights_sha256, state FROM model_version")
+    for name, sha, _state in rows:
+        try:
+            store.load_head(name, sha)
+            store.card(name)
+        except ModelError as error:
+            found.append(f"broken model: {error}")
+    if sum(state == "live" for _, _, state in rows) > 1:
+        found.append("two versions are live")
+    return found
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    """Content and mtime of everything in a folder: to see that nobody touched it."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }

@@ -1,0 +1,132 @@
+"""The doctor says how each thing stands and what to do, and never raises."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from monitor.config import Settings, load_settings
+from monitor.doctor import FAIL, OK, WARN, Check, examine
+from monitor.domain import iso_utc, utc_now
+from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.log.engine import SqliteChoice
+from monitor.log.species_log import open_log
+from monitor.status import status_lines, status_of
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    config = tmp_path / "config.yaml"
+    config.write_text("classifier: {backbone: small}\n")
+    (tmp_path / "frames").mkdir()
+    return load_settings(config, environ={})
+
+
+def finding(checks: list[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def test_a_new_station_has_warnings_but_nothing_broken(settings: Settings) -> None:
+    checks = examine(settings)
+    assert [check for check in checks if check.state == FAIL] == []
+    assert finding(checks, "log").state == WARN
+    assert "trapwatch run" in finding(checks, "log").advice
+
+
+def test_a_sound_log_is_said_to_be_sound(settings: Settings) -> None:
+    open_log(settings.database.url, create=True).close()
+    checks = examine(settings)
+    assert finding(checks, "log").state == OK
+    assert finding(checks, "model").finding == "none yet"
+    assert finding(checks, "service").finding == "not running"
+
+
+def test_a_log_that_is_no_database_is_broken(settings: Settings) -> None:
+    settings.data_directory.mkdir()
+    (settings.data_directory / "trapwatch.db").write_bytes(b"no database at all" * 100)
+    check = finding(examine(settings), "log")
+    assert check.state == FAIL
+    assert "set database.url" in check.finding
+
+
+def test_a_watched_folder_that_is_missing_is_named(settings: Settings) -> None:
+    (settings.watch.folders[0]).rmdir()
+    check = finding(examine(settings), "watched folder")
+    assert check.state == WARN
+    assert str(settings.watch.folders[0]) in check.finding
+
+
+def test_a_live_model_without_its_files_is_broken(settings: Settings) -> None:
+    from monitor.domain import ModelState
+
+    with open_log(settings.database.url, create=True) as log:
+        log.add_version(
+            "v0001", ModelState.CANDIDATE, "small", "small/1", "0" * 64, "", {}, utc_now()
+        )
+        log.go_live("v0001", "for the test", "test", utc_now())
+    check = finding(examine(settings), "model")
+    assert check.state == FAIL
+    assert "v0001" in check.finding
+
+
+def test_a_faulty_deployment_list_is_broken(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "deployments.csv"
+    file.write_text("deployment,path,latitude\nridge,ridge,95\n")
+    deployments = settings.deployments.model_copy(update={"file": file})
+    checks = examine(settings.model_copy(update={"deployments": deployments}))
+    assert "line 2" in finding(checks, "deployments").finding
+
+
+def test_an_old_sqlite_gets_a_warning(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SqliteChoice(sqlite3, "system sqlite3", "3.40.1", wal=False)
+    monkeypatch.setattr("monitor.doctor.choose_sqlite", lambda: old)
+    check = finding(examine(settings), "SQLite")
+    assert check.state == WARN
+    assert "rollback journal" in check.finding
+
+
+def test_vgg16_without_weights_is_broken(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("monitor.backbone.weights._in_wheel", lambda: None)
+    classifier = settings.classifier.model_copy(update={"backbone": "vgg16"})
+    check = finding(examine(settings.model_copy(update={"classifier": classifier})), "weights")
+    assert check.state == FAIL
+    assert "weights fetch" in check.advice
+
+
+def test_status_tells_what_the_log_tells(settings: Settings) -> None:
+    with open_log(settings.database.url, create=True) as log:
+        log.put_state("watch", {"other_types": {".txt": 3}, "problems": ["/x: gone"]}, utc_now())
+        log.note_unreadable(b"/f/a.jpg", _stamp(), "Permission denied")
+        log.start_run("head", "cli", 1, utc_now())
+        facts = status_of(settings, log)
+    lines = dict(status_lines(facts))
+    assert facts["service"]["running"] is False
+    assert lines["other files seen"] == "3 .txt"
+    assert lines["last training"].startswith("running")
+    assert "/x: gone" in [text for name, text in status_lines(facts) if name == "problem"]
+    assert facts["unreadable"] == [{"path": "/f/a.jpg", "problem": "Permission denied"}]
+    assert facts["now"] <= iso_utc(utc_now())
+
+
+def test_status_sees_a_running_service(settings: Settings) -> None:
+    with (
+        open_log(settings.database.url, create=True) as log,
+        OwnerLock(settings.data_directory / LOCK_NAME, "the log", utc_now()),
+    ):
+        log.put_state("service", {"pid": 4711, "problems": {"classify": "no weights"}}, utc_now())
+        facts = status_of(settings, log)
+    assert facts["service"] == {
+        "running": True,
+        "pid": 4711,
+        "problems": {"classify": "no weights"},
+    }
+    assert ("problem", "classify: no weights") in status_lines(facts)
+
+
+def _stamp():  # type: ignore[no-untyped-def]
+    from monitor.domain import FileStamp
+
+    return FileStamp(1, 1)
