@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import PIL
+import PIL.Image
 import psutil
 import sqlalchemy
 
@@ -38,6 +38,7 @@ from monitor.watch import Watcher, monotonic
 FRAMES = Path(__file__).parents[2] / "shared" / "data" / "camera-traps"
 FILES_PER_FOLDER = 1000
 MEGABYTE = 1e6
+LARGE_PIXELS = 7_500_000
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
@@ -166,9 +167,12 @@ def intake(base: Path, frames: Path, copies: int) -> None:
 def copy_frames(frames: Path, root: Path, copies: int) -> list[Path]:
     """`copies` different files: the frames in turn, with a number after the end marker."""
     found = sorted(p for p in frames.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    large = [p for p in found if pixels_of(p) >= LARGE_PIXELS] or found
+    least = min(map(pixels_of, large)) / 1e6
+    print(f"intake of copies of {len(large)} frames of {least:.0f} MP and more")
     paths = []
     for number in range(copies):
-        source = found[number % len(found)]
+        source = large[number % len(large)]
         path = root / f"cam{number % 7}" / f"{number:06d}{source.suffix}"
         path.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, path)
@@ -176,6 +180,12 @@ def copy_frames(frames: Path, root: Path, copies: int) -> list[Path]:
             file.write(b"%d" % number)
         paths.append(path)
     return paths
+
+
+def pixels_of(path: Path) -> int:
+    """Width times height, from the header."""
+    with PIL.Image.open(path) as image:
+        return image.width * image.height
 
 
 class PeakMemory:

@@ -1,83 +1,67 @@
-"""config.yaml → one frozen `Settings` object. Every fault of a file is reported at once.
-
-Settings are also taken from the environment: `TRAPWATCH_DATABASE__URL=…` stands for
-`database.url`; lists and numbers are written as in YAML.
-"""
+"""config.yaml → one frozen `Settings` object. Every fault of a file is reported at once."""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
-from monitor.domain import TrapwatchError
+from monitor.config_file import ConfigError, apply_environment, read_yaml
+from monitor.config_values import (
+    SQLITE,
+    absolute,
+    apart,
+    cron,
+    deployment_pattern,
+    dotted,
+    known_zone,
+    sqlite_url,
+    usable_path,
+)
 
-ENV_PREFIX = "TRAPWATCH_"
+__all__ = [
+    "ConfigError",
+    "Settings",
+    "find_config",
+    "load_settings",
+    "resolve_paths",
+    "sqlite_path",
+]
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/trapwatch/config.yaml"))
 
 
-class ConfigError(TrapwatchError):
-    """The configuration cannot be used; the message lists every fault with its place."""
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"'{name}' is no time zone this machine knows; write one like Europe/Berlin or UTC"
-        ) from None
-    return name
-
-
-def _dotted(suffix: str) -> str:
-    suffix = suffix.lower()
-    return suffix if suffix.startswith(".") else f".{suffix}"
-
-
-def _cron(expression: str, info: ValidationInfo) -> str:
-    if not (info.context or {}).get("thorough"):
-        return expression
-    from apscheduler.triggers.cron import CronTrigger  # 0.16 s of processor time
-
-    try:
-        CronTrigger.from_crontab(expression, timezone="UTC")
-    except ValueError as error:
-        raise ValueError(
-            f"'{expression}' is no cron expression of five fields, like '0 2 * * *': {error}"
-        ) from None
-    return expression
-
-
-def _pattern(pattern: str) -> str:
-    if pattern.count("{deployment}") != 1:
-        raise ValueError("write {deployment} exactly once, like '{deployment}/**'")
-    return pattern
+LocalPath = Annotated[Path, AfterValidator(usable_path)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        return {} if value is None else value  # `watch:` with every key below it commented out
 
 
 class Station(_Section):
     """Who and where this station is."""
 
     name: str = Field("station", min_length=1)
-    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(known_zone)] = "UTC"
 
     @property
     def zone(self) -> ZoneInfo:
@@ -87,14 +71,14 @@ class Station(_Section):
 class Database(_Section):
     """Where the species log lies."""
 
-    url: str = "sqlite:///data/trapwatch.db"
+    url: Annotated[str, AfterValidator(sqlite_url)] = SQLITE + "data/trapwatch.db"
 
 
 class Watch(_Section):
     """Which folders are watched, and how."""
 
-    folders: tuple[Path, ...] = (Path("frames"),)
-    extensions: tuple[Annotated[str, AfterValidator(_dotted)], ...] = (
+    folders: Annotated[tuple[LocalPath, ...], AfterValidator(apart)] = (Path("frames"),)
+    extensions: tuple[Annotated[str, AfterValidator(dotted)], ...] = (
         ".jpg",
         ".jpeg",
         ".png",
@@ -105,16 +89,16 @@ class Watch(_Section):
         ".heif",
     )
     settle_seconds: float = Field(2.0, ge=0, le=3600)
-    reconcile_seconds: float = Field(300.0, ge=1)
+    reconcile_seconds: float = Field(300.0, ge=1, le=7 * 86_400)
     polling: bool = False
 
 
 class Deployments(_Section):
     """How a path tells its deployment, and what else is known of deployments."""
 
-    path_pattern: Annotated[str, AfterValidator(_pattern)] = "{deployment}/**"
-    file: Path | None = None
-    event_gap_minutes: float = Field(30.0, gt=0)
+    path_pattern: Annotated[str, AfterValidator(deployment_pattern)] = "{deployment}/**"
+    file: LocalPath | None = None
+    event_gap_minutes: float = Field(30.0, gt=0, le=366 * 24 * 60)
 
 
 class Classifier(_Section):
@@ -148,7 +132,7 @@ class Training(_Section):
     """When and how the classifier learns."""
 
     enabled: bool = True
-    schedule: Annotated[str, AfterValidator(_cron)] = "0 2 * * *"
+    schedule: Annotated[str, AfterValidator(cron)] = "0 2 * * *"
     min_new_labels: int = Field(20, ge=1)
     min_labels_per_species: int = Field(5, ge=1)
     method: Literal["head"] = "head"
@@ -162,7 +146,7 @@ class Training(_Section):
 class Models(_Section):
     """Where model versions lie."""
 
-    directory: Path = Path("data/models")
+    directory: LocalPath = Path("data/models")
 
 
 class Settings(_Section):
@@ -177,18 +161,6 @@ class Settings(_Section):
     models: Models = Models()
     source: Path | None = Field(None, exclude=True)
 
-    @model_validator(mode="after")
-    def _folders_differ(self) -> Settings:
-        seen: list[Path] = []
-        for folder in self.watch.folders:
-            for other in seen:
-                if folder == other or other in folder.parents or folder in other.parents:
-                    raise ValueError(
-                        f"watch.folders: '{folder}' and '{other}' overlap; name the outer one only"
-                    )
-            seen.append(folder)
-        return self
-
     @property
     def data_directory(self) -> Path:
         """The folder of the log; features.db, locks and caches lie beside it."""
@@ -197,13 +169,10 @@ class Settings(_Section):
 
 def sqlite_path(url: str) -> Path:
     """The file of a `sqlite:///…` URL. Raises ConfigError for any other kind."""
-    prefix = "sqlite:///"
-    if not url.startswith(prefix) or len(url) == len(prefix):
-        raise ConfigError(
-            f"database.url: '{url}' is not supported; write sqlite:///PATH, "
-            "like sqlite:///data/trapwatch.db"
-        )
-    return Path(url[len(prefix) :])
+    try:
+        return Path(sqlite_url(url).removeprefix(SQLITE))
+    except ValueError as error:
+        raise ConfigError(f"database.url: {error}") from None
 
 
 def find_config(given: Path | None) -> Path:
@@ -229,11 +198,14 @@ def load_settings(
         ConfigError: with one line for each fault, each with its place.
     """
     path = find_config(path)
-    tree = _read_yaml(path)
-    faults = _apply_environment(tree, environ)
+    tree, faults = read_yaml(path)
+    faults += apply_environment(tree, environ, _is_text)
+    if "source" in tree:
+        faults.append("source: unknown key")
     try:
         settings = Settings.model_validate(
-            {**tree, "source": path.absolute()}, context={"thorough": thorough}
+            {**tree, "source": path.absolute()},
+            context={"thorough": thorough, "base": path.absolute().parent},
         )
     except ValidationError as error:
         faults += [_describe(item) for item in error.errors()]
@@ -246,14 +218,12 @@ def load_settings(
 def resolve_paths(settings: Settings, base: Path) -> Settings:
     """Make every relative path absolute, seen from the folder of the config file."""
 
-    def at(path: Path) -> Path:
-        return Path(os.path.normpath(base / path.expanduser()))
-
+    at = partial(absolute, base)
     log = at(sqlite_path(settings.database.url))
     weights = settings.classifier.weights
     file = settings.deployments.file
     parts = {
-        "database": Database(url=f"sqlite:///{log}"),
+        "database": Database(url=f"{SQLITE}{log}"),
         "watch": settings.watch.model_copy(
             update={"folders": tuple(at(f) for f in settings.watch.folders)}
         ),
@@ -266,39 +236,13 @@ def resolve_paths(settings: Settings, base: Path) -> Settings:
     return settings.model_copy(update=parts)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise ConfigError(f"{path}: must be keys and values, like 'station:'")
-    return tree
-
-
-def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
-    faults = []
-    for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or "__" not in name:
-            continue
-        *parents, leaf = name[len(ENV_PREFIX) :].lower().split("__")
-        node: Any = tree
-        for parent in parents:
-            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            faults.append(f"{name}: '{'.'.join(parents)}' holds no keys")
-            continue
-        try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            node[leaf] = text
-    return faults
+def _is_text(keys: tuple[str, ...]) -> bool:
+    """True if the key at this place holds text, which the environment need not quote."""
+    section: Any = Settings
+    for key in keys:
+        field = getattr(section, "model_fields", {}).get(key)
+        section = field.annotation if field is not None else None
+    return section is str or get_origin(section) is Literal
 
 
 def _describe(item: Any) -> str:

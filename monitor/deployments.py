@@ -124,7 +124,7 @@ def _parse_all(
             if facts.setdefault(row.name, row.values()) != row.values():
                 raise ValueError(f"'{row.name}' is listed above with another place, time or clock")
             rows.append(row)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             faults.append(f"line {reader.line_num}: {error}")
     return rows, faults
 

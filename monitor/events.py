@@ -25,7 +25,7 @@ class EventSighting:
     source: Source
 
 
-def summarise(frames: Sequence[Sighting]) -> EventSighting:
+def summarise(frames: Sequence[Sighting], about: str | None = None) -> EventSighting:
     """What the frames of one event say together.
 
     A person's word goes before the model's: the species labelled on most frames (a blank frame
@@ -34,12 +34,16 @@ def summarise(frames: Sequence[Sighting]) -> EventSighting:
 
     Args:
         frames: at least one, oldest first.
+        about: if a person named this species in the event, speak of it, although it was not the
+            only one.
     """
     labelled = [f for f in frames if f.source is Source.LABEL]
     predicted = [f for f in frames if f.source is Source.PREDICTION]
     species, probability, source = None, None, Source.NONE
     if labelled:
-        species, source = _most_labelled(labelled), Source.LABEL
+        named = {o.species for f in labelled for o in f.observations}
+        species = about if about in named else _most_labelled(labelled)
+        source = Source.LABEL
     elif predicted:
         species, probability = _most_probable(predicted)
         source = Source.PREDICTION

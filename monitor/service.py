@@ -72,7 +72,7 @@ class Service:
 
     def _run_station(self, station: Station) -> bool:
         """Work until the end or a new config. False if a worker did not end in time."""
-        clear_up_after_training(station.settings, station.log, station.store, utc_now())
+        _clear_up(station)
         workers = [
             Worker("watch", station.watch_step, 0.1, WATCH_HANGS_SECONDS),
             Worker("classify", station.classify_step, 0.2, CLASSIFY_HANGS_SECONDS),
@@ -136,12 +136,12 @@ class Service:
             worker.stop()
         if self._stop.is_set():
             notify("STOPPING=1")
-        while not self._stop.is_set() and not all([w.join(TICK_SECONDS) for w in workers]):
+        while not self._stop.is_set() and not all(w.join(TICK_SECONDS) for w in workers):
             deadline = time.monotonic() + STOP_SECONDS
             if self._all_alive(workers):
                 notify("WATCHDOG=1")
-        if self._stop.is_set():
-            self._training.end()
+        if self._stop.is_set() and self._training.end():
+            _guarded(lambda: _clear_up(station))
         late = [w.name for w in workers if not w.join(deadline - time.monotonic())]
         ticks.close(wait=not self._stop.is_set())
         if late:
@@ -206,6 +206,10 @@ def _guarded(act: Callable[[], None]) -> None:
         act()
     except Exception:
         logger.exception("the service goes on, but this failed")
+
+
+def _clear_up(station: Station) -> None:
+    clear_up_after_training(station.settings, station.log, station.store, utc_now())
 
 
 def _end_tidily(station: Station) -> None:

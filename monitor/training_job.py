@@ -162,17 +162,17 @@ class TrainingProcess:
             message = f"the training process could not begin (exit status {code}); see the journal"
             log.finish_run(run, RunState.FAILED, message, now)
 
-    def end(self) -> None:
-        """End the training that runs, and start no other."""
+    def end(self) -> bool:
+        """End the training that runs, and start no other. True if one was running."""
         with self._lock:
             self._closed = True
             if self._child is None:
-                return
+                return False
             self._child.terminate()
             try:
                 self._child.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
-            logger.info("the training under way was ended with the service; it is tried again")
             self._child = None
+        return True

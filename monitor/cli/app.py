@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ import typer
 
 from monitor import __version__
 from monitor.config import Settings, load_settings
-from monitor.domain import TrapwatchError, iso_utc
+from monitor.domain import TrapwatchError, iso_utc, shown_path
 
 app = typer.Typer(
     name="trapwatch",
@@ -33,6 +34,10 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who says so (default: your login).")]
+
+
+_AGE = re.compile(r"([0-9]{1,7})([dh])")
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 
 
 class UsageError(TrapwatchError):
@@ -62,7 +67,7 @@ def read_settings(config: Path | None, *, thorough: bool = False) -> Settings:
 def who(by: str | None) -> str:
     """The name under which an act is recorded."""
     if by and by.strip():
-        return by.strip()
+        return shown_path(os.fsencode(by.strip()))
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -78,18 +83,25 @@ def moment_of(text: str | None, zone: ZoneInfo, *, end: bool = False) -> str | N
     """
     if text is None:
         return None
-    units = {"d": timedelta(days=1), "h": timedelta(hours=1)}
-    if text[-1:] in units and text[:-1].isdigit():
-        return iso_utc(datetime.now(UTC) - int(text[:-1]) * units[text[-1]])
     try:
+        if age := _AGE.fullmatch(text):
+            return iso_utc(datetime.now(UTC) - int(age[1]) * _UNITS[age[2]])
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if end and _is_day(text):
+            moment += timedelta(days=1)
+        return iso_utc(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+    except (ValueError, OverflowError):
         raise UsageError(
             f"'{text}' is no time; write 2024-05-01, 2024-05-01T18:30 or an age like 7d"
         ) from None
-    if end and len(text) == len("2024-05-01"):
-        moment += timedelta(days=1)
-    return iso_utc(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def log_to_stderr(*, quiet: bool = False) -> None:

@@ -25,6 +25,7 @@ from monitor.domain import How, Observation, Scope, utc_now
 from monitor.exchange.labels import (
     ImportReport,
     LabelRow,
+    count_of,
     how_of,
     import_labels,
     rows_of_csv,
@@ -215,9 +216,10 @@ def _observation(text: str) -> Observation:
     name, colon, count = text.rpartition(":")
     if not colon:
         return Observation(text)
-    if not count.isdigit():
-        raise UsageError(f"'{text}': after the colon stands a count, like 'roe deer:2'")
-    return Observation(name, int(count))
+    try:
+        return Observation(name, count_of(count))
+    except ValueError:
+        raise UsageError(f"'{text}': after the colon stands a count, like 'roe deer:2'") from None
 
 
 def _said(observations: tuple[Observation, ...]) -> str:

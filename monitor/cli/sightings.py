@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +22,9 @@ from monitor.cli.app import (
     moment_of,
     read_settings,
 )
+from monitor.config import Settings
 from monitor.console import note, print_json, print_json_rows, print_table
-from monitor.domain import Sighting
+from monitor.domain import MediaStatus, Sighting, shown_path
 from monitor.events import EventSighting, summarise
 from monitor.log.sightings import SightingFilter
 from monitor.log.species_log import SpeciesLog, open_log
@@ -59,16 +62,9 @@ def sightings(
     Example: `trapwatch sightings --species "red fox" --since 30d --min-probability 0.8`
     """
     settings = read_settings(config)
-    shown = limit or (None if as_json or csv_file else TABLE_ROWS)
-    wanted = SightingFilter(
-        species,
-        moment_of(since, settings.station.zone),
-        moment_of(until, settings.station.zone, end=True),
-        deployment,
-        min_probability,
-        unreviewed,
-        shown,
-    )
+    shown = _shown(limit, as_json, csv_file)
+    wanted = _filter(settings, species, since, until, deployment)
+    wanted = replace(wanted, min_probability=min_probability, unreviewed=unreviewed, limit=shown)
     with open_log(settings.database.url) as log:
         found = log.sightings(wanted)
         if csv_file:
@@ -98,13 +94,8 @@ def events(
     Example: `trapwatch events --species badger --csv badgers.csv`
     """
     settings = read_settings(config)
-    wanted = SightingFilter(
-        species,
-        moment_of(since, settings.station.zone),
-        moment_of(until, settings.station.zone, end=True),
-        deployment,
-    )
-    shown = limit or (None if as_json or csv_file else TABLE_ROWS)
+    wanted = _filter(settings, species, since, until, deployment)
+    shown = _shown(limit, as_json, csv_file)
     with open_log(settings.database.url) as log:
         found = list(_events(log, wanted, shown))
     if csv_file:
@@ -133,6 +124,28 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         print_table(("", ""), status_lines(facts))
 
 
+def _shown(limit: int | None, as_json: bool, csv_file: Path | None) -> int | None:
+    if as_json and csv_file:
+        raise UsageError("--json and --csv do not go together; use one of them")
+    return limit or (None if as_json or csv_file else TABLE_ROWS)
+
+
+def _filter(
+    settings: Settings,
+    species: str | None,
+    since: str | None,
+    until: str | None,
+    deployment: str | None,
+) -> SightingFilter:
+    zone = settings.station.zone
+    return SightingFilter(
+        species,
+        moment_of(since, zone),
+        moment_of(until, zone, end=True),
+        shown_path(os.fsencode(deployment)) if deployment is not None else None,
+    )
+
+
 def _row(s: Sighting) -> tuple[object, ...]:
     probability = f"{s.probability:.2f}" if s.probability is not None else ""
     by = s.labelled_by if s.source == "label" else s.model_version
@@ -158,24 +171,32 @@ def _event_row(e: EventSighting) -> tuple[object, ...]:
 def _events(log: SpeciesLog, wanted: SightingFilter, limit: int | None) -> Iterator[EventSighting]:
     """The events that hold a frame that fits, newest first; of a species, those that say it."""
     name = log.species_named(wanted.species) if wanted.species else None
+    found = (event for page in _event_pages(log, wanted) for event in _summaries(log, page, name))
+    yield from islice(found, limit)
+
+
+def _event_pages(log: SpeciesLog, wanted: SightingFilter) -> Iterator[list[int]]:
     seen: set[int] = set()
     page: list[int] = []
-    yielded = 0
-    for sighting in [*log.sightings(wanted), None]:
-        event = sighting.event_id if sighting is not None else None
-        if event is not None and event not in seen and sighting.status != "rejected":  # type: ignore[union-attr]
-            seen.add(event)
-            page.append(event)
-        if len(page) == EVENTS_AT_ONCE or (sighting is None and page):
-            frames = log.event_frames(page)
-            for number in page:
-                summary = summarise(frames[number])
-                if name is None or summary.species == name:
-                    yield summary
-                    yielded += 1
-                    if yielded == limit:
-                        return
+    for sighting in log.sightings(wanted):
+        event = sighting.event_id
+        if event is None or event in seen or sighting.status == MediaStatus.REJECTED:
+            continue
+        seen.add(event)
+        page.append(event)
+        if len(page) == EVENTS_AT_ONCE:
+            yield page
             page = []
+    yield page
+
+
+def _summaries(log: SpeciesLog, page: list[int], name: str | None) -> Iterator[EventSighting]:
+    frames = log.event_frames(page)
+    for number in page:
+        if number in frames:
+            summary = summarise(frames[number], about=name)
+            if name is None or summary.species == name:
+                yield summary
 
 
 def write_csv(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -183,13 +204,17 @@ def write_csv(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> N
     if str(path) == "-":
         _write_rows(sys.stdout, names, rows)
         return
-    partial = path.with_name(f".{path.name}.partial")
+    special = path.exists() and not path.is_file()  # a pipe, /dev/null: written as it is
+    partial = path if special else path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "w", newline="", encoding="utf-8") as file:
             _write_rows(file, names, rows)
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
 
 
 def _write_rows(file: Any, names: list[str], rows: Iterable[dict[str, Any]]) -> None:

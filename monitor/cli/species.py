@@ -20,6 +20,7 @@ from monitor.cli.app import (
 )
 from monitor.console import note, print_json, print_table
 from monitor.domain import How, TrapwatchError, utc_now
+from monitor.exchange.labels import is_text
 from monitor.log.species_log import SpeciesLog, open_log
 
 species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")
@@ -116,10 +117,12 @@ def import_species(
         reader = csv.DictReader(text)
         if "species" not in (reader.fieldnames or []):
             raise UsageError(f"{file}: has no column 'species'")
-        for row in reader:
+        while True:
             try:
-                added += _add_row(log, row, who(by))
-            except (TrapwatchError, ValueError) as error:
+                added += _add_row(log, next(reader), who(by))
+            except StopIteration:
+                break
+            except (TrapwatchError, ValueError, csv.Error) as error:
                 faults += 1
                 note(f"{file}, line {reader.line_num}: {error}")
     note(f"{added} new species" + (f", {faults} lines left out" if faults else ""))
@@ -130,7 +133,9 @@ def import_species(
 def _add_row(log: SpeciesLog, row: dict[str, str], by: str) -> bool:
     known = ("species", "scientific_name", "key", "aliases")
     languages = {
-        column: value for column, value in row.items() if column and column not in known and value
+        column: value
+        for column, value in row.items()
+        if column and column not in known and value and is_text(column) and is_text(value)
     }
     name = (row["species"] or "").strip()
     if not name:
@@ -163,6 +168,6 @@ def _writable(config: Path | None) -> SpeciesLog:
 
 def _open_csv(path: Path) -> TextIO:
     try:
-        return open(path, newline="", encoding="utf-8-sig")
+        return open(path, newline="", encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None

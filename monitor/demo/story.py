@@ -57,15 +57,21 @@ class Score:
         return self.right / self.frames if self.frames else 0.0
 
 
-def run_demo(directory: Path, seed: int) -> None:
+def run_demo(directory: Path, seed: int, frames: int = FRAMES) -> Score:
     """Render, watch, classify, label a part, train, pass the gate, go live, re-score, show.
+
+    Args:
+        frames: how large the world is.
+
+    Returns:
+        how well the trained model does on frames that nobody labelled.
 
     Raises:
         DemoFailed: `directory` holds something else, or a step came to nothing.
     """
     started = time.monotonic()
     settings = _build(directory, directory / "frames")
-    world = plan(seed, FRAMES)
+    world = plan(seed, frames)
     print(f"A station in {directory}, with a world of {len(world.frames)} rendered frames.")
     with open_log(settings.database.url, create=True) as log, _service(settings):
         with count_bar("rendering the world into the watched folder") as progress:
@@ -82,6 +88,7 @@ def run_demo(directory: Path, seed: int) -> None:
     print(f"\nAll of it took {time.monotonic() - started:.0f} s.")
     if after.accuracy <= before.accuracy:
         raise DemoFailed("the trained model is no better than none; that should not happen")
+    return after
 
 
 def run_on_photographs(directory: Path, frames: Path) -> None:

@@ -51,25 +51,30 @@ def rows_of_csv(path: Path) -> Iterator[LabelRow | str]:
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from _joined(_csv_rows(csv.DictReader(file), path.absolute().parent))
-    except (OSError, csv.Error) as error:
-        raise ImportFailed(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
 
 
 def rows_of_folder(folder: Path, extensions: frozenset[str]) -> Iterator[LabelRow | str]:
     """Read DIR/<species>/**: every image below a folder shows what the folder is named for."""
     if not folder.is_dir():
         raise ImportFailed(f"{folder} is no folder; it should hold one folder for each species")
-    for species in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        for root, folders, names in os.walk(os.fsencode(species)):
+    try:
+        inside = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    except OSError as error:
+        raise ImportFailed(f"{folder} cannot be read: {error.strerror}") from None
+    faults: list[OSError] = []
+    for species in inside:
+        said = (Observation(species.name.replace("_", " ")),)
+        for root, folders, names in os.walk(os.fsencode(species), onerror=faults.append):
             folders.sort()
             for name in sorted(names):
-                if (
-                    os.path.splitext(os.fsdecode(name))[1].lower() in extensions
-                    and name[:1] != b"."
-                ):
+                suffix = os.path.splitext(os.fsdecode(name))[1].lower()
+                if suffix in extensions and name[:1] != b".":
                     path = os.path.abspath(os.path.join(root, name))
-                    said = (Observation(species.name.replace("_", " ")),)
                     yield LabelRow(shown_path(path), path, said, None)
+    for fault in faults:
+        yield f"{shown_path(os.fsencode(fault.filename))} cannot be read: {fault.strerror}"
 
 
 def import_labels(
@@ -116,12 +121,13 @@ def _csv_rows(reader: csv.DictReader[str], base: Path) -> Iterator[LabelRow | st
     missing = [name for name in ("path", "species") if name not in names]
     if missing:
         raise ImportFailed(f"the file has no column {' and no column '.join(missing)}")
-    for row in reader:
-        place = f"line {reader.line_num}"
+    while True:
         try:
-            yield _csv_row(row, place, base)
-        except ValueError as error:
-            yield f"{place}: {error}"
+            yield _csv_row(next(reader), f"line {reader.line_num}", base)
+        except StopIteration:
+            return
+        except (ValueError, csv.Error) as error:
+            yield f"line {reader.line_num}: {error}"
 
 
 def _csv_row(row: dict[str, str | None], place: str, base: Path) -> LabelRow:
@@ -130,14 +136,14 @@ def _csv_row(row: dict[str, str | None], place: str, base: Path) -> LabelRow:
         raise ValueError("no path")
     if not facts["species"]:
         raise ValueError("no species")
-    count = None
-    if facts["count"]:
-        if not facts["count"].isdigit():
-            raise ValueError(f"the count '{facts['count']}' is no whole number")
-        count = int(facts["count"])
+    if "\0" in facts["path"]:
+        raise ValueError("the path holds a zero byte")
+    for name in COLUMNS[1:]:
+        if not is_text(facts[name]):
+            raise ValueError(f"the {name} {shown_text(facts[name])} is not UTF-8")
     observation = Observation(
         facts["species"],
-        count,
+        count_of(facts["count"]) if facts["count"] else None,
         facts["sex"] or None,
         facts["life_stage"] or None,
         facts["behaviour"] or None,
@@ -146,14 +152,33 @@ def _csv_row(row: dict[str, str | None], place: str, base: Path) -> LabelRow:
     return LabelRow(place, path, (observation,), facts["by"] or None)
 
 
+def count_of(text: str) -> int:
+    """A count as people write it. Raises ValueError in words."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text)):
+        raise ValueError(f"the count '{text[:40]}' is no whole number from 1 to 999999")
+    return int(text)
+
+
+def is_text(text: str) -> bool:
+    """False where bytes were read that are not UTF-8 (they stand as surrogates)."""
+    return text.isprintable() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def shown_text(text: str) -> str:
+    """Such a text, made printable."""
+    return shown_path(os.fsencode(text))
+
+
 def _joined(rows: Iterator[LabelRow | str]) -> Iterator[LabelRow | str]:
-    """Rows of one path that follow each other are one label with several observations."""
+    """Rows of one path that follow each other are one label with several observations; a row that
+    repeats the one above says nothing new."""
     held: LabelRow | None = None
     for row in rows:
         if isinstance(row, str):
             yield row
         elif held is not None and held.path == row.path and held.by == row.by:
-            held = LabelRow(held.place, held.path, held.observations + row.observations, held.by)
+            more = tuple(o for o in row.observations if o not in held.observations)
+            held = LabelRow(held.place, held.path, held.observations + more, held.by)
         else:
             if held is not None:
                 yield held

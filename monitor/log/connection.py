@@ -47,7 +47,7 @@ def _errors_in_words(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise LogError(f"the log {engine.url.database}: {in_words(error)}") from error
+        raise LogError(f"the log {engine.url.database}: {in_words(error.orig)}") from error
 
 
 def deployment_id(connection: Connection, name: str) -> int:

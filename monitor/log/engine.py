@@ -46,9 +46,9 @@ class LogError(TrapwatchError):
     """The species log cannot be used; the message says why and what to do."""
 
 
-def in_words(error: DBAPIError) -> str:
-    """What a database error means and what to do about it."""
-    text = str(error.orig)
+def in_words(error: BaseException | None) -> str:
+    """What an error of the database driver means and what to do about it."""
+    text = str(error)
     advice = {
         "disk is full": "free some space; nothing that was recorded is lost",
         "locked": "another process has been writing for too long; try again",
@@ -208,6 +208,8 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
             engine = open_engine(path)
         return engine
     except DBAPIError as error:
-        raise LogError(f"{path} cannot be opened as a species log: {in_words(error)}") from error
+        raise LogError(
+            f"{path} cannot be opened as a species log: {in_words(error.orig)}"
+        ) from error
     except OSError as error:
         raise LogError(f"{path} cannot be opened: {error.strerror}") from error

@@ -1,15 +1,17 @@
 """The feature cache: pooled backbone features by content, in `features.db` beside the log.
 
-Bounded and rebuildable: a damaged or foreign file is thrown away, never trusted or backed up.
+Bounded and rebuildable: a damaged or foreign file is thrown away, never trusted or backed up. Each
+vector carries its CRC-32, because SQLite does not notice a changed bit in what it keeps.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,10 @@ import numpy.typing as npt
 from monitor.log.engine import BUSY_SECONDS, choose_sqlite
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 TRIM_EVERY = 256
+PAGE = 500
+DAMAGE = ("malformed", "not a database", "no such", "has no column", "values for", "I/O error")
 logger = logging.getLogger(__name__)
 
 
@@ -35,49 +40,46 @@ class FeatureStore:
         self.path, self.layout, self.size = path, layout, size
         self._max_rows = max(1, max_bytes // (2 * size + 120))
         self._lock = threading.Lock()
-        self._puts = 0
+        self._puts = TRIM_EVERY  # the first put trims: short-lived processes must do it too
+        self._sqlite = choose_sqlite().module
         self._connection = self._open_or_rebuild()
 
     def get(self, sha256s: Sequence[str]) -> dict[str, Floats]:
         """The vectors that are there: SHA-256 -> float32 (size,)."""
         found: dict[str, Floats] = {}
-        with self._lock:
-            for start in range(0, len(sha256s), 500):
-                page = [bytes.fromhex(sha) for sha in sha256s[start : start + 500]]
-                marks = ",".join("?" * len(page))
-                rows = self._run(
-                    f"SELECT sha256, vector FROM features WHERE layout = ? AND sha256 IN ({marks})",
-                    [self.layout, *page],
-                )
-                for sha, vector in rows:
-                    if len(vector) == 2 * self.size:
-                        found[sha.hex()] = np.frombuffer(vector, "<f2").astype(np.float32)
+        for start in range(0, len(sha256s), PAGE):
+            page = [bytes.fromhex(sha) for sha in sha256s[start : start + PAGE]]
+            marks = ",".join("?" * len(page))
+            query = (
+                f"SELECT sha256, vector, crc FROM features WHERE layout = ? AND sha256 IN ({marks})"
+            )
+            for sha, vector, crc in self._rows(query, [self.layout, *page]):
+                if len(vector) == 2 * self.size and crc == zlib.crc32(vector):
+                    found[sha.hex()] = np.frombuffer(vector, "<f2").astype(np.float32)
         return found
 
     def put(self, items: Sequence[tuple[str, Floats]]) -> None:
         """Keep these vectors, in one transaction."""
-        rows = [
-            (
-                self.layout,
-                bytes.fromhex(sha),
-                np.clip(vector, -65504, 65504).astype("<f2").tobytes(),
-            )
-            for sha, vector in items
-        ]
-        with self._lock:
-            self._run("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+        rows = []
+        for sha, vector in items:
+            kept = np.clip(vector, -65504, 65504).astype("<f2").tobytes()
+            rows.append((self.layout, bytes.fromhex(sha), kept, zlib.crc32(kept)))
+
+        def write() -> None:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?,?)", rows)
             self._puts += len(rows)
             if self._puts >= TRIM_EVERY:
                 self._puts = 0
                 self._trim()
-            self._run("COMMIT")
+            self._connection.execute("COMMIT")
+
+        self._healing(write)
 
     def count(self) -> int:
         """How many vectors of this layout are kept."""
-        with self._lock:
-            query = "SELECT count(*) FROM features WHERE layout = ?"
-            return int(self._run(query, [self.layout])[0][0])
+        query = "SELECT count(*) FROM features WHERE layout = ?"
+        return int(self._rows(query, [self.layout])[0][0])
 
     def close(self) -> None:
         """Close the file."""
@@ -85,37 +87,37 @@ class FeatureStore:
             self._connection.close()
 
     def _trim(self) -> None:
-        excess = self._run("SELECT count(*) FROM features")[0][0] - self._max_rows
-        if excess > 0:
-            self._run(
-                "DELETE FROM features WHERE rowid IN "
-                "(SELECT rowid FROM features ORDER BY rowid LIMIT ?)",
-                [excess],
-            )
+        number = self._connection.execute("SELECT count(*) FROM features").fetchone()[0]
+        oldest = "SELECT rowid FROM features ORDER BY rowid LIMIT ?"
+        excess = max(0, number - self._max_rows)
+        self._connection.execute(f"DELETE FROM features WHERE rowid IN ({oldest})", [excess])
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """One statement. A damaged file is thrown away, and the statement run on an empty one."""
-        errors = choose_sqlite().module.DatabaseError
-        try:
-            return list(self._connection.execute(sql, values).fetchall())
-        except errors as error:
-            if not _is_damage(error):
-                raise
-            logger.warning("%s is damaged (%s): thrown away, it will be rebuilt", self.path, error)
-            self._connection.close()
-            self._throw_away()
-            self._connection = self._open()
-            if sql == "COMMIT":
-                return []
-            return list(self._connection.execute(sql, values).fetchall())
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        return self._healing(lambda: list(self._connection.execute(sql, values).fetchall()))
+
+    def _healing(self, work: Callable[[], T]) -> T:
+        """Do `work`, in the place of a damaged file with an empty one."""
+        with self._lock:
+            try:
+                return work()
+            except self._sqlite.DatabaseError as error:
+                if not _is_damage(error):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+                logger.warning("%s is damaged (%s): it is made anew", self.path, error)
+                self._connection.close()
+                self._throw_away()
+                self._connection = self._open()
+                return work()
 
     def _open_or_rebuild(self) -> Any:
         try:
             return self._open()
-        except choose_sqlite().module.DatabaseError as error:
+        except self._sqlite.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            logger.warning("%s is no feature cache (%s): made anew", self.path, error)
+            logger.warning("%s is no feature cache (%s): it is made anew", self.path, error)
             self._throw_away()
             return self._open()
 
@@ -135,8 +137,11 @@ class FeatureStore:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS features ("
                 "layout TEXT NOT NULL, sha256 BLOB NOT NULL, vector BLOB NOT NULL, "
-                "UNIQUE (layout, sha256))"
+                "crc INTEGER NOT NULL, UNIQUE (layout, sha256))"
             )
+            connection.execute(
+                "SELECT layout, sha256, vector, crc FROM features LIMIT 1"
+            ).fetchone()
         except BaseException:
             connection.close()
             raise
@@ -144,5 +149,6 @@ class FeatureStore:
 
 
 def _is_damage(error: Exception) -> bool:
+    """True for a file that is broken or foreign; False where waiting or space would help."""
     text = str(error)
-    return "malformed" in text or "not a database" in text or "disk image" in text
+    return any(sign in text for sign in DAMAGE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -15,7 +15,6 @@ from monitor.domain import (
     MediaStatus,
     Metadata,
     Prediction,
-    iso_local,
     iso_utc,
     parse_iso_utc,
     shown_path,
@@ -23,6 +22,7 @@ from monitor.domain import (
 from monitor.log.connection import LogPart, deployment_id, inserted_id
 from monitor.log.predictions import record_predictions
 from monitor.log.tables import Deployment, File, Media
+from monitor.log.timeline import event_for, regroup, shift_clock, shown_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,32 +192,12 @@ class MediaQueries(LogPart):
                 ).scalar_one()
                 connection.execute(update(Deployment).where(Deployment.id == number).values(**row))
                 if row.get("clock_shift_seconds", before) != before:
-                    _shift_clock(connection, number, row["clock_shift_seconds"])
+                    shift_clock(connection, number, row["clock_shift_seconds"])
 
     def regroup_events(self, event_gap: timedelta) -> None:
         """Cut the events anew: needed only when the gap in the config has changed."""
         with self._write() as connection:
-            columns = (Media.id, Media.deployment_id, Media.captured_at)
-            rows = connection.execute(select(*columns).order_by(*columns[1:], Media.id)).all()
-            change = update(Media).where(Media.id == bindparam("m")).values(event_id=bindparam("e"))
-            changes, event, last = [], 0, None
-            for row in rows:
-                moment = parse_iso_utc(row.captured_at)
-                if (
-                    last is None
-                    or last[0] != row.deployment_id
-                    or not joins(last[1], moment, event_gap)
-                ):
-                    event = row.id
-                last = (row.deployment_id, moment)
-                changes.append({"m": row.id, "e": event})
-            if changes:
-                connection.execute(change, changes)
-
-
-def joins(earlier: datetime, later: datetime, gap: timedelta) -> bool:
-    """True if two neighbouring frames of one deployment belong to one event."""
-    return later - earlier < gap
+            regroup(connection, event_gap)
 
 
 def _insert_media(
@@ -235,7 +215,7 @@ def _insert_media(
         shifts[item.deployment] = (number, shift)
     number, shift = shifts[item.deployment]
     captured = item.metadata.captured
-    local, at = _shown_times(captured.local, captured.utc_offset, shift)
+    local, at = shown_times(captured.local, captured.utc_offset, shift)
     values = {
         "sha256": item.sha256,
         "path": shown_path(item.path),
@@ -258,65 +238,9 @@ def _insert_media(
         "taken_in_at": iso_utc(now),
     }
     media_id = inserted_id(connection.execute(insert(Media).values(**values)))
-    event = _event_for(connection, number, media_id, parse_iso_utc(at), event_gap)
+    event = event_for(connection, number, media_id, parse_iso_utc(at), event_gap)
     connection.execute(update(Media).where(Media.id == media_id).values(event_id=event))
     return media_id
-
-
-def _event_for(
-    connection: Connection, deployment: int, media_id: int, at: datetime, gap: timedelta
-) -> int:
-    """The event a new media falls into; a frame between two events makes them one."""
-    others = select(Media.event_id, Media.captured_at).where(
-        Media.deployment_id == deployment, Media.id != media_id
-    )
-    text = iso_utc(at)
-    before = connection.execute(
-        others.where(Media.captured_at <= text).order_by(Media.captured_at.desc()).limit(1)
-    ).first()
-    after = connection.execute(
-        others.where(Media.captured_at > text).order_by(Media.captured_at).limit(1)
-    ).first()
-    event = media_id
-    if before and joins(parse_iso_utc(before.captured_at), at, gap):
-        event = before.event_id
-    if after and joins(at, parse_iso_utc(after.captured_at), gap):
-        if event == media_id:
-            return int(after.event_id)
-        if event != after.event_id:
-            connection.execute(
-                update(Media).where(Media.event_id == after.event_id).values(event_id=event)
-            )
-    return int(event)
-
-
-def _shown_times(wall: datetime, offset: timedelta, shift_seconds: float) -> tuple[str, str]:
-    """(captured_local, captured_at) of a wall clock, with the clock correction applied.
-
-    A correction that would leave the calendar (years 1-9999) is not applied.
-    """
-    try:
-        local = wall + timedelta(seconds=shift_seconds)
-        return iso_local(local), iso_utc((local - offset).replace(tzinfo=UTC))
-    except OverflowError:
-        return iso_local(wall), iso_utc(wall.replace(tzinfo=UTC))
-
-
-def _shift_clock(connection: Connection, deployment: int, shift_seconds: float) -> None:
-    columns = (Media.id, Media.captured_wall, Media.utc_offset_seconds)
-    changes = []
-    for row in connection.execute(select(*columns).where(Media.deployment_id == deployment)):
-        offset = timedelta(seconds=row.utc_offset_seconds)
-        wall = datetime.fromisoformat(row.captured_wall)
-        local, at = _shown_times(wall, offset, shift_seconds)
-        changes.append({"local": local, "at": at, "m": row.id})
-    if changes:
-        connection.exec_driver_sql(
-            "UPDATE media SET captured_local = :local, captured_at = :at WHERE id = :m", changes
-        )
-        connection.exec_driver_sql(
-            "UPDATE prediction SET captured_at = :at WHERE media_id = :m", changes
-        )
 
 
 def _remember_file(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from monitor.config import sqlite_path
-from monitor.log.engine import LogError, open_migrated
+from monitor.log.engine import LogError, in_words, open_migrated
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
@@ -57,10 +59,8 @@ class SpeciesLog(
 
     def checkpoint(self) -> None:
         """Write the WAL back into the database file and empty it."""
-        with self._engine.connect() as connection:
-            connection.connection.driver_connection.execute(  # type: ignore[union-attr]
-                "PRAGMA wal_checkpoint(TRUNCATE)"
-            ).fetchall()
+        with self._driver() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound."""
@@ -77,19 +77,41 @@ class SpeciesLog(
         if target.exists():
             raise LogError(f"{target} exists already; name a new file")
         partial = target.with_name(f".{target.name}.partial")
-        partial.unlink(missing_ok=True)
         try:
-            with self._engine.connect() as connection:
-                source = connection.connection.driver_connection
-                copy = type(source)(os.fspath(partial))  # type: ignore[misc]
-                source.backup(copy)  # type: ignore[union-attr]
-                copy.execute("PRAGMA journal_mode=DELETE")
-                copy.close()
-            with open(partial, "rb") as written:
-                os.fsync(written.fileno())
+            partial.touch()
+            with self._driver() as source:
+                copy = type(source)(os.fspath(partial))
+                try:
+                    source.backup(copy)
+                    copy.execute("PRAGMA journal_mode=DELETE")
+                finally:
+                    copy.close()
+            _sync(partial)
             os.replace(partial, target)
-        except OSError as error:
-            raise LogError(f"{target} cannot be written: {error.strerror}") from error
+            _sync(target.parent)
+        except (OSError, LogError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise LogError(f"{target} cannot be written: {reason}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _driver(self) -> Iterator[Any]:
+        """The connection below SQLAlchemy, outside any transaction."""
+        with self._engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            try:
+                yield driver
+            except connection.dialect.loaded_dbapi.Error as error:
+                raise LogError(f"the log {self.path}: {in_words(error)}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_log(url: str, *, create: bool = False) -> SpeciesLog:

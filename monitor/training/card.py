@@ -165,7 +165,7 @@ def _not_learnt(card: dict[str, Any]) -> str:
     left = [f"- {count} frames left out: {why}" for why, count in card["left_out"].items()]
     if lines:
         lines = ["Not yet learnt:", "", *lines, ""]
-    return "\n".join(lines + left)
+    return "\n".join(lines + left).strip()
 
 
 def _judged(card: dict[str, Any]) -> str:
@@ -194,7 +194,7 @@ def _figures_table(card: dict[str, Any]) -> str:
         for label, key, show in (
             ("accuracy", "accuracy", _share),
             ("mean recall per species", "macro_recall", _share),
-            ("negative log-likelihood (lower is better)", "nll", _number),
+            ("negative log-likelihood of species it knows", "nll", _number),
             ("calibration error (0 is perfect)", "ece", _number),
         )
     ]

@@ -149,8 +149,9 @@ class _Run:
         card = build_card(
             name, plan, self.log.split(), fitted, mine, compared, verdict, circumstances, notes
         )
+        self.report("publishing", 0.95)
         sha256 = self.store.publish(name, fitted.head, card, card_page(card))
-        return self._register(name, sha256, fitted, champion, verdict, _figures(card))
+        return self._register(name, sha256, verdict, _figures(card))
 
     def _plan(self) -> Plan:
         """Who learns and who judges. Sides are written down before anything is trained."""
@@ -224,27 +225,16 @@ class _Run:
         return verdict, evaluation, other
 
     def _register(
-        self,
-        name: str,
-        sha256: str,
-        fitted: FittedHead,
-        champion: Champion,
-        verdict: Verdict,
-        figures: dict[str, Any],
+        self, name: str, sha256: str, verdict: Verdict, figures: dict[str, Any]
     ) -> TrainingOutcome:
         """Enter the version in the log, and let it go live if it may."""
-        accepted, reason = verdict.accepted, verdict.reason
-        live = self.log.live_version()
-        if accepted and (live.name if live else None) != champion.name:
-            accepted = False
-            reason = "the live model was changed by hand during the training; train again"
-        state = ModelState.CANDIDATE if accepted else ModelState.REJECTED
-        backbone = self.settings.classifier.backbone
-        layout, now = fitted.head.layout, self.now()
+        state = ModelState.CANDIDATE if verdict.accepted else ModelState.REJECTED
+        backbone, layout = self.settings.classifier.backbone, self.features.layout
+        reason, now = verdict.reason, self.now()
         self.log.add_version(name, state, backbone, layout, sha256, reason, figures, now)
-        if accepted:
+        if verdict.accepted:
             self.log.go_live(name, reason, "training", now)
-        return TrainingOutcome(name, accepted, reason, figures)
+        return TrainingOutcome(name, verdict.accepted, reason, figures)
 
 
 def _check_enough(plan: Plan) -> None:

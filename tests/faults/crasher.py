@@ -26,8 +26,9 @@ def place_of_write() -> str | None:
         if module == "monitor.log.connection":
             if frame.f_code.co_name == "_read":
                 return None
-        elif module.startswith("monitor.") and frame.f_code.co_name != "_run":
-            return f"{module.removeprefix('monitor.')}.{frame.f_code.co_qualname}"
+        elif module.startswith("monitor."):
+            function = frame.f_code.co_qualname.partition(".<locals>")[0]
+            return f"{module.removeprefix('monitor.')}.{function}"
         frame = frame.f_back
     return None
 
@@ -63,13 +64,22 @@ def arm(place: str, when: str, n: int) -> None:
     bomb = Bomb(place, when, n)
     DefaultDialect.do_commit = bomb.around(DefaultDialect.do_commit)  # type: ignore[method-assign]
     os.replace, os.rename = bomb.around(os.replace), bomb.around(os.rename)
-    run = FeatureStore._run
-    commit = bomb.around(run)
+    opened = FeatureStore._open
+    FeatureStore._open = lambda store: _Cache(opened(store), bomb)  # type: ignore[method-assign]
 
-    def run_armed(store: Any, sql: str, values: Any = ()) -> Any:
-        return (commit if sql == "COMMIT" else run)(store, sql, values)
 
-    FeatureStore._run = run_armed  # type: ignore[method-assign]
+class _Cache:
+    """The connection of the feature cache, which commits by a statement of its own."""
+
+    def __init__(self, connection: Any, bomb: Bomb) -> None:
+        self._connection = connection
+        self._commit = bomb.around(connection.execute)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        return (self._commit if sql == "COMMIT" else self._connection.execute)(sql, *values)
 
 
 def run(arguments: list[str]) -> NoReturn:

@@ -32,6 +32,7 @@ training:
   schedule: "{schedule}"
   min_new_labels: {min_new_labels}
   min_labels_per_species: 2
+  max_epochs: 20
   enabled: {enabled}
 models: {{directory: data/models}}
 """
@@ -279,18 +280,20 @@ def _label_losses(drill: Drill) -> list[str]:
 
 def imported_losses(drill: Drill) -> list[str]:
     """After `label import-folder sorted`: each media there was labelled once, and rightly."""
-    found = []
     rows = drill.query(
-        "SELECT sha256, species.name FROM label JOIN media ON media.id = label.media_id "
-        "JOIN act ON act.id = label.act_id JOIN observation ON observation.label_id = label.id "
+        "SELECT sha256, coalesce(merged_into, species.id) FROM label "
+        "JOIN media ON media.id = label.media_id JOIN act ON act.id = label.act_id "
+        "JOIN observation ON observation.label_id = label.id "
         "JOIN species ON species.id = observation.species_id WHERE act.how = 'folder'"
     )
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[int]] = {}
     for sha, species in rows:
         said.setdefault(sha, []).append(species)
+    names = dict(drill.query("SELECT folded, species_id FROM species_name"))
+    found = []
     for path, sha in drill.files().items():
         if drill.sorted in path.parents:
-            expected = [path.parent.name.replace("_", " ")]
+            expected = [names.get(path.parent.name.replace("_", " "))]
             if said.get(sha) != expected:
                 found.append(f"{path} is labelled {said.get(sha)}, not {expected}")
     return found

@@ -88,12 +88,16 @@ def _go_on(
 
 
 def _a_second_run_changes_nothing(drill: Drill, zygote: Zygote) -> None:
-    tables = ("media", "file", "label", "observation", "act", "prediction", "model_version")
-    before = {table: drill.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}
+    before = _contents(drill)
     assert zygote.run(drill, "run", "--once") == 0
-    assert before == {
-        table: drill.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables
-    }
+    assert _contents(drill) == before
+
+
+def _contents(drill: Drill) -> dict[str, list[tuple[object, ...]]]:
+    tables = ("media", "label", "observation", "act", "prediction", "model_version")
+    files = "SELECT path_bytes, media_id, problem FROM file ORDER BY 1"
+    rows = {table: drill.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}
+    return rows | {"file": drill.query(files)}
 
 
 def test_a_bomb_that_is_not_armed_rightly_would_be_noticed(bases: Bases, zygote: Zygote) -> None:

@@ -1,0 +1,94 @@
+"""The config file and the environment as one tree of plain values, not yet validated.
+
+`TRAPWATCH_DATABASE__URL=…` stands for `database.url`; lists and numbers are written as in YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monitor.domain import TrapwatchError
+
+ENV_PREFIX = "TRAPWATCH_"
+
+
+class ConfigError(TrapwatchError):
+    """The configuration cannot be used; the message lists every fault with its place."""
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values of a file, and the faults that YAML itself would pass over.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a YAML mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        tree = yaml.safe_load(text)
+        twice = _named_twice(yaml.compose(text, yaml.SafeLoader))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from None
+    if tree is None:
+        return {}, []
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path}: must be keys and values, like 'station:'")
+    return tree, twice
+
+
+def apply_environment(
+    tree: dict[str, Any], environ: Mapping[str, str], is_text: Callable[[tuple[str, ...]], bool]
+) -> list[str]:
+    """Put the settings of `environ` into `tree`; returns the faults.
+
+    Args:
+        is_text: whether the key at a place holds text, which is then taken as it stands.
+    """
+    faults = []
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        *parents, leaf = keys = name[len(ENV_PREFIX) :].lower().split("__")
+        node: Any = tree
+        for parent in parents:
+            if not isinstance(node, dict):
+                break
+            if node.get(parent) is None:
+                node[parent] = {}
+            node = node[parent]
+        if not isinstance(node, dict):
+            faults.append(f"{name}: '{'.'.join(parents)}' holds no keys")
+        elif is_text(tuple(keys)):
+            node[leaf] = text
+        else:
+            node[leaf] = _value(text)
+    return faults
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def _named_twice(node: Any, place: str = "") -> list[str]:
+    """Keys that stand twice in one mapping: YAML silently drops the first."""
+    faults: list[str] = []
+    if not isinstance(node, yaml.MappingNode):
+        return faults
+    seen = set()
+    for key, value in node.value:
+        here = f"{place}.{key.value}" if place else str(key.value)
+        if here in seen:
+            faults.append(f"{here}: stands twice, again in line {key.start_mark.line + 1}")
+        seen.add(here)
+        faults += _named_twice(value, here)
+    return faults

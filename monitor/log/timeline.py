@@ -1,0 +1,88 @@
+"""Media in time: which of them are one event, and what a clock correction changes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from monitor.domain import iso_local, iso_utc, parse_iso_utc
+from monitor.log.tables import Media
+
+
+def joins(earlier: datetime, later: datetime, gap: timedelta) -> bool:
+    """True if two neighbouring frames of one deployment belong to one event."""
+    return later - earlier < gap
+
+
+def event_for(
+    connection: Connection, deployment: int, media_id: int, at: datetime, gap: timedelta
+) -> int:
+    """The event a new media falls into; a frame between two events makes them one."""
+    others = select(Media.event_id, Media.captured_at).where(
+        Media.deployment_id == deployment, Media.id != media_id
+    )
+    text = iso_utc(at)
+    before = connection.execute(
+        others.where(Media.captured_at <= text).order_by(Media.captured_at.desc()).limit(1)
+    ).first()
+    after = connection.execute(
+        others.where(Media.captured_at > text).order_by(Media.captured_at).limit(1)
+    ).first()
+    event = media_id
+    if before and joins(parse_iso_utc(before.captured_at), at, gap):
+        event = before.event_id
+    if after and joins(at, parse_iso_utc(after.captured_at), gap):
+        if event == media_id:
+            return int(after.event_id)
+        if event != after.event_id:
+            connection.execute(
+                update(Media).where(Media.event_id == after.event_id).values(event_id=event)
+            )
+    return int(event)
+
+
+def regroup(connection: Connection, gap: timedelta) -> None:
+    """Cut the events anew; only media whose event changes are written."""
+    columns = (Media.id, Media.deployment_id, Media.captured_at, Media.event_id)
+    changes, event, last = [], 0, None
+    for row in connection.execute(select(*columns).order_by(*columns[1:3], Media.id)):
+        moment = parse_iso_utc(row.captured_at)
+        if last is None or last[0] != row.deployment_id or not joins(last[1], moment, gap):
+            event = row.id
+        last = (row.deployment_id, moment)
+        if row.event_id != event:
+            changes.append({"m": row.id, "e": event})
+    if changes:
+        change = update(Media).where(Media.id == bindparam("m")).values(event_id=bindparam("e"))
+        connection.execute(change, changes)
+
+
+def shown_times(wall: datetime, offset: timedelta, shift_seconds: float) -> tuple[str, str]:
+    """(captured_local, captured_at) of a wall clock, with the clock correction applied.
+
+    A correction that would leave the calendar (years 1-9999) is not applied.
+    """
+    try:
+        local = wall + timedelta(seconds=shift_seconds)
+        return iso_local(local), iso_utc((local - offset).replace(tzinfo=UTC))
+    except OverflowError:
+        return iso_local(wall), iso_utc(wall.replace(tzinfo=UTC))
+
+
+def shift_clock(connection: Connection, deployment: int, shift_seconds: float) -> None:
+    """Show a deployment's media at other times; `captured_wall` stays as it was read."""
+    columns = (Media.id, Media.captured_wall, Media.utc_offset_seconds)
+    changes = []
+    for row in connection.execute(select(*columns).where(Media.deployment_id == deployment)):
+        offset = timedelta(seconds=row.utc_offset_seconds)
+        wall = datetime.fromisoformat(row.captured_wall)
+        local, at = shown_times(wall, offset, shift_seconds)
+        changes.append({"local": local, "at": at, "m": row.id})
+    if changes:
+        connection.exec_driver_sql(
+            "UPDATE media SET captured_local = :local, captured_at = :at WHERE id = :m", changes
+        )
+        connection.exec_driver_sql(
+            "UPDATE prediction SET captured_at = :at WHERE media_id = :m", changes
+        )

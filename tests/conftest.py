@@ -1,0 +1,40 @@
+"""Fixtures that several rooms use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from logbook import fill
+
+from monitor.log.species_log import SpeciesLog
+
+CONFIG = """\
+station: {name: test, timezone: Europe/Berlin}
+classifier: {backbone: small, threads: 1}
+watch: {settle_seconds: 0}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The config file of a station of its own, with the `small` backbone and no log yet."""
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    (tmp_path / "frames").mkdir()
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SpeciesLog]:
+    """An empty species log."""
+    with SpeciesLog(tmp_path / "data" / "trapwatch.db", create=True) as log:
+        yield log
+
+
+@pytest.fixture
+def filled(config: Path) -> Iterator[SpeciesLog]:
+    """The station's log, with something in every table."""
+    with fill(config.parent / "data" / "trapwatch.db") as log:
+        yield log

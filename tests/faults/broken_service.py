@@ -1,0 +1,42 @@
+"""The service without one of its protections, to see that the drills would notice.
+
+python tests/faults/broken_service.py intake run --config CONFIG
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitor.cli import main
+from monitor.log import media
+
+PAUSE = 0.3
+"""Between the two transactions that should be one."""
+
+
+def break_intake() -> None:
+    """A file counts as known before its media row is there: two transactions instead of one."""
+    take_in = media.MediaQueries.take_in
+
+    def take_in_badly(
+        log: Any, items: Iterable[media.IntakeItem], now: datetime, event_gap: timedelta
+    ) -> list[tuple[int, bool]]:
+        items = list(items)
+        with log._write() as connection:
+            any_media = connection.exec_driver_sql("SELECT min(id) FROM media").scalar()
+            for item in items if any_media else ():
+                media._remember_file(connection, item.path, item.stamp, media_id=any_media)
+        time.sleep(PAUSE)
+        return take_in(log, items, now, event_gap)
+
+    media.MediaQueries.take_in = take_in_badly  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    {"intake": break_intake}[sys.argv[1]]()
+    sys.argv = ["trapwatch", *sys.argv[2:]]
+    main()

@@ -1,0 +1,328 @@
+"""The service as systemd sees it: real processes, real signals, a real notify socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from faults.drill import Drill, fill, losses
+
+from monitor.domain import Observation, utc_now
+from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock, is_held
+from monitor.log.species_log import SpeciesLog
+
+STOPS_WITHIN = 10.0
+
+
+class Ears:
+    """The socket on which systemd listens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+
+    def hear(self, seconds: float, until: str | None = None) -> list[str]:
+        """What comes in `seconds`, or up to and with the message that holds `until`."""
+        heard: list[str] = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                heard.append(self._socket.recv(4096).decode())
+            except TimeoutError:
+                break
+            if until is not None and until in heard[-1]:
+                return heard
+        assert until is None, f"never heard {until}, only {heard}"
+        return heard
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Drill:
+    return Drill(tmp_path / "station")
+
+
+@pytest.fixture
+def ears(tmp_path: Path) -> Iterator[Ears]:
+    ears = Ears(tmp_path)
+    yield ears
+    ears.close()
+
+
+@contextmanager
+def running(
+    drill: Drill, ears: Ears, code: str | None = None, **environ: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The service, up and ready; `code` is run in it before its start."""
+    command = None
+    if code is not None:
+        arguments = ["trapwatch", "run", "--config", str(drill.config)]
+        start = f"import sys\nsys.argv = {arguments}\nfrom monitor.cli import main\nmain()"
+        command = [sys.executable, "-c", f"{code}\n{start}"]
+    with drill.service({"NOTIFY_SOCKET": str(ears.path), **environ}, command) as service:
+        ears.hear(30, until="READY=1")
+        yield service
+
+
+def wait_until(true: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def stopped(service: subprocess.Popen[bytes]) -> int:
+    """SIGTERM, and the exit status, which must come in time."""
+    service.send_signal(signal.SIGTERM)
+    return service.wait(STOPS_WITHIN)
+
+
+def count(drill: Drill, status: str = "classified") -> int:
+    return drill.number("SELECT count(*) FROM media WHERE status = ?", status)
+
+
+def test_a_second_service_is_refused_and_told_who_owns_the_log(drill: Drill, ears: Ears) -> None:
+    with running(drill, ears) as service:
+        for arguments in (("run",), ("run", "--once")):
+            second = drill.trapwatch(*arguments)
+            assert second.returncode == 1
+            assert f"in use by process {service.pid}" in second.stderr
+            assert "Traceback" not in second.stderr
+        assert service.poll() is None
+
+
+def test_a_killed_service_does_not_block_the_next(drill: Drill, ears: Ears) -> None:
+    with running(drill, ears) as service:
+        service.kill()
+        service.wait()
+    assert (drill.data / f"{LOCK_NAME}.owner").exists()
+    assert not is_held(drill.data / LOCK_NAME)
+    assert drill.trapwatch("run", "--once").returncode == 0
+
+
+def test_sigterm_ends_it_in_time_with_whole_batches(drill: Drill, ears: Ears) -> None:
+    fill(drill, each=25, unlabelled=0)
+    with running(drill, ears) as service:
+        wait_until(lambda: count(drill) > 0)
+        assert stopped(service) == 0
+    assert "has stopped" in drill.output.read_text()
+    done = count(drill)
+    assert losses(drill, settled=False) == []
+    assert drill.trapwatch("run", "--once").returncode == 0
+    assert count(drill) == 225 >= done
+    assert losses(drill) == []
+
+
+def label_all(drill: Drill) -> None:
+    """Label every frame by its turn in `fill`, a day ago, so that a training is due."""
+    rows = drill.query("SELECT id, path FROM media WHERE status = 'classified'")
+    with SpeciesLog(drill.data / "trapwatch.db") as log:
+        for media_id, path in rows:
+            number = int(Path(path).stem.removeprefix("IMG_")) - 1
+            species = ("red fox", "roe deer", "blank")[number // 6 % 3]
+            yesterday = utc_now() - timedelta(days=1)
+            log.label([media_id], [Observation(species)], "Ana", "cli", yesterday, insist=True)
+
+
+def test_sigterm_ends_the_training_too(drill: Drill, ears: Ears) -> None:
+    fill(drill)
+    drill.configure(schedule="* * * * *")
+    assert drill.trapwatch("run", "--once").returncode == 0
+    label_all(drill)
+    with running(drill, ears) as service:
+        wait_until(lambda: is_held(drill.data / TRAINING_LOCK_NAME))
+        (child,) = psutil.Process(service.pid).children()
+        assert child.cmdline()[2:4] == ["monitor", "train"]
+        time.sleep(0.5)
+        assert stopped(service) == 0
+        assert not child.is_running()
+    assert not is_held(drill.data / TRAINING_LOCK_NAME)
+    assert drill.query("SELECT state FROM training_run") in ([("failed",)], [])
+
+
+def test_a_training_that_is_killed_is_noted_and_waits(drill: Drill, ears: Ears) -> None:
+    fill(drill)
+    drill.configure(schedule="* * * * *")
+    assert drill.trapwatch("run", "--once").returncode == 0
+    label_all(drill)
+    with running(drill, ears) as service:
+        wait_until(lambda: drill.number("SELECT count(*) FROM training_run") == 1)
+        psutil.Process(service.pid).children()[0].kill()
+        wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
+        time.sleep(11)  # more than one tick: it would have been started again
+        assert drill.number("SELECT count(*) FROM training_run") == 1
+        assert stopped(service) == 0
+
+
+def test_a_training_that_cannot_begin_counts_as_failed(drill: Drill, ears: Ears) -> None:
+    fill(drill)
+    drill.configure(schedule="* * * * *")
+    assert drill.trapwatch("run", "--once").returncode == 0
+    label_all(drill)
+    code = (
+        "import monitor.training_job as job; job.sys = type('s', (), {'executable': '/bin/false'})"
+    )
+    with running(drill, ears, code) as service:
+        wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
+        assert stopped(service) == 0
+    assert "could not begin" in drill.query("SELECT message FROM training_run")[0][0]
+
+
+def test_sighup_reads_the_config_again(drill: Drill, ears: Ears) -> None:
+    fill(drill, each=1, unlabelled=0)
+    with running(drill, ears) as service:
+        wait_until(lambda: count(drill) == 9)
+        other = Drill(drill.root / "other")
+        fill(other, each=2, unlabelled=0)
+        config = drill.config.read_text()
+        drill.config.write_text(config.replace("[frames]", "[frames, other/frames]"))
+        service.send_signal(signal.SIGHUP)
+        heard = "\n".join(ears.hear(20, until="READY=1"))
+        assert "RELOADING=1\nMONOTONIC_USEC=" in heard
+        wait_until(lambda: drill.number("SELECT count(*) FROM file") == 10 + 19)
+        assert stopped(service) == 0
+    assert "the config was read again" in drill.output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (("[frames]", "[frames, frames/north]"), "overlap"),
+        (("settle_seconds", "setle_seconds"), "the nearest known one is 'settle_seconds'"),
+        (("gap", "gap"), "nothing.csv"),
+        (("trapwatch.db", "other.db"), "needs a restart"),
+    ],
+    ids=["overlap", "unknown key", "deployments file that is not there", "another log"],
+)
+def test_a_faulty_config_keeps_the_old_one(
+    drill: Drill, ears: Ears, fault: tuple[str, str], told: str
+) -> None:
+    with running(drill, ears) as service:
+        config = drill.config.read_text().replace(*fault)
+        if told == "nothing.csv":
+            config = config.replace("deployments: {", "deployments: {file: nothing.csv, ")
+        drill.config.write_text(config)
+        service.send_signal(signal.SIGHUP)
+        ears.hear(20, until="READY=1")
+        assert told in drill.output.read_text()
+        fill(drill, each=1, unlabelled=0)
+        wait_until(lambda: count(drill) == 9)
+        assert stopped(service) == 0
+    (line,) = [s for s in drill.output.read_text().splitlines() if "was not taken over" in s]
+    assert "ERROR" in line and told in line
+
+
+def test_systemd_hears_of_start_heartbeat_status_and_end(drill: Drill, ears: Ears) -> None:
+    fill(drill, each=1, unlabelled=0)
+    with running(drill, ears, WATCHDOG_USEC="600000") as service:
+        heard = ears.hear(20, until="STATUS=10 media, 0 pending, no model yet")
+        beats = [m for m in ears.hear(2.0) if m == "WATCHDOG=1"]
+        assert 5 <= len(beats) <= 12, "three for each WATCHDOG_USEC"
+        service.send_signal(signal.SIGTERM)
+        ears.hear(10, until="STOPPING=1")
+        assert service.wait(10) == 0
+    assert "WATCHDOG=1" in heard
+
+
+HANGS = """
+import time, monitor.service, monitor.station
+monitor.service.CLASSIFY_HANGS_SECONDS = 1.0
+monitor.station.Station.classify_step = lambda station: time.sleep(600)
+"""
+
+
+def test_the_heartbeat_stops_when_a_worker_hangs(drill: Drill, ears: Ears) -> None:
+    with running(drill, ears, HANGS, WATCHDOG_USEC="300000") as service:
+        wait_until(lambda: "no sign of life from: classify" in drill.output.read_text())
+        ears.hear(0.5)
+        assert [m for m in ears.hear(1.5) if "WATCHDOG" in m] == []
+        assert stopped(service) == 1, "a thread that hangs does not hold the end up"
+    text = drill.output.read_text()
+    assert text.count("no sign of life") == 1
+    assert "did not end in time: classify" in text
+
+
+FAILS = """
+import monitor.station, monitor.workers
+monitor.workers.FIRST_PAUSE = 0.1
+step, left = monitor.station.Station.classify_step, [3]
+def fail(station):
+    if left[0]:
+        left[0] -= 1
+        raise OSError("no luck\\nERROR and a forged line")
+    return step(station)
+monitor.station.Station.classify_step = fail
+"""
+
+
+def test_an_error_in_a_step_ends_nothing_and_is_one_line_of_the_journal(
+    drill: Drill, ears: Ears
+) -> None:
+    fill(drill, each=1, unlabelled=0)
+    (drill.frames / "north" / "a\n<3>forged: line.jpg").write_bytes(b"no image")
+    with running(drill, ears, FAILS, JOURNAL_STREAM="8:1") as service:
+        wait_until(lambda: count(drill) == 9 and count(drill, "rejected") == 2)
+        assert stopped(service) == 0
+    lines = drill.output.read_text().splitlines()
+    assert [line for line in lines if not re.match(r"<\d>monitor\.\w+: ", line)] == []
+    assert sum("a step failed" in line for line in lines) == 3
+    assert any("forged: line.jpg" in line and line.startswith("<4>") for line in lines)
+
+
+def test_a_log_that_cannot_be_written_for_a_while_ends_nothing(drill: Drill, ears: Ears) -> None:
+    code = """
+import monitor.service
+from monitor.log.engine import LogError
+from monitor.service import Service
+def fail(*_): raise LogError("disk is full")
+Service._say_alive = fail
+"""
+    fill(drill, each=1, unlabelled=0)
+    with running(drill, ears, code, WATCHDOG_USEC="600000") as service:
+        wait_until(lambda: count(drill) == 9)
+        ears.hear(3, until="WATCHDOG=1")
+        assert stopped(service) == 0
+    assert "disk is full" in drill.output.read_text()
+
+
+def test_run_once_says_in_words_what_stops_it(drill: Drill) -> None:
+    code = (
+        "import sys, monitor.station\n"
+        "def fail(station): raise OSError('the card is gone')\n"
+        "monitor.station.Station.watch_step = fail\n"
+        f"sys.argv = ['trapwatch', 'run', '--once', '--config', {str(drill.config)!r}]\n"
+        "from monitor.cli import main\nmain()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "trapwatch: files cannot be taken in: OSError: the card is gone" in ended.stderr
+
+
+def test_half_written_models_stay_while_another_process_trains(drill: Drill, ears: Ears) -> None:
+    partial = drill.data / "models" / ".v0007.partial"
+    partial.mkdir(parents=True)
+    with OwnerLock(drill.data / TRAINING_LOCK_NAME, "training", utc_now()):
+        with running(drill, ears) as service:
+            assert stopped(service) == 0
+        assert partial.exists()
+    with running(drill, ears) as service:
+        assert stopped(service) == 0
+    assert not partial.exists()
+    assert os.listdir(drill.data / "models") == []

@@ -1,0 +1,93 @@
+"""Worker threads: they go on after errors, end when told, and show when they hang."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from monitor import workers
+from monitor.workers import Worker
+
+
+def test_a_step_that_raises_is_tried_again_after_a_growing_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    done = threading.Event()
+    steps = iter([OSError("one"), OSError("two"), OSError("three"), None, OSError("four")])
+
+    def step() -> bool:
+        outcome = next(steps, None)
+        if outcome is not None:
+            raise outcome
+        if len(pauses) > 4:
+            done.set()
+        return False
+
+    worker = Worker("test", step, 0.5, 10)
+    monkeypatch.setattr(workers, "LONGEST_PAUSE", 3.0)
+    monkeypatch.setattr(worker, "_wait", pauses.append)
+    worker.start()
+    assert done.wait(5)
+    worker.stop()
+    assert worker.join(5)
+    assert pauses[:6] == [1.0, 2.0, 3.0, 0.5, 1.0, 0.5], "and a good step starts anew"
+
+
+def test_its_problem_is_there_to_see_until_a_step_goes_well() -> None:
+    go_well = threading.Event()
+
+    def step() -> bool:
+        if not go_well.is_set():
+            raise ValueError("no card")
+        return False
+
+    worker = Worker("test", step, 0.01, 10)
+    worker._wait = lambda seconds: time.sleep(0.01)  # type: ignore[method-assign]
+    worker.start()
+    _until(lambda: worker.problem == "ValueError: no card")
+    go_well.set()
+    _until(lambda: worker.problem is None)
+    worker.stop()
+    assert worker.join(5)
+
+
+def test_it_goes_on_at_once_while_there_is_more_to_do() -> None:
+    steps = []
+    worker = Worker("test", lambda: not steps.append(1), idle_seconds=60, hang_seconds=10)
+    worker.start()
+    _until(lambda: len(steps) > 100)
+    worker.stop()
+    assert worker.join(5)
+
+
+def test_a_step_that_does_not_come_back_counts_as_hung() -> None:
+    release = threading.Event()
+    worker = Worker("test", lambda: release.wait(30), 0.01, hang_seconds=5)
+    worker.start()
+    now = time.monotonic()
+    assert not worker.hangs(now + 4)
+    assert worker.hangs(now + 6)
+    worker.stop()
+    assert not worker.join(0.05)
+    release.set()
+    assert worker.join(5)
+    assert worker.hangs(now), "a thread that is gone gives no sign of life either"
+
+
+def test_a_long_pause_is_no_hang() -> None:
+    worker = Worker("test", lambda: False, idle_seconds=30, hang_seconds=5)
+    worker.start()
+    _until(lambda: worker._beat > time.monotonic() + 20)
+    assert not worker.hangs(time.monotonic() + 34)
+    worker.stop()
+    assert worker.join(1), "a pause is cut short"
+
+
+def _until(true: object) -> None:
+    deadline = time.monotonic() + 5
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
