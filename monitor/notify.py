@@ -6,6 +6,9 @@ import os
 import socket
 from collections.abc import Mapping
 
+SEND_SECONDS = 1.0
+"""A systemd that is too busy to listen must not stop the service."""
+
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Send `message` (such as "READY=1") to systemd. True if it could be sent."""
@@ -16,6 +19,7 @@ def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(SEND_SECONDS)
             sock.connect(address)
             sock.sendall(message.encode())
     except OSError:

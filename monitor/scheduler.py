@@ -111,8 +111,9 @@ def cron_trigger(expression: str, zone: ZoneInfo) -> Any:
 def _weekdays(part: str) -> str:
     """One part of the weekday field, its numbers turned into names."""
     span, _, step = part.partition("/")
-    first, _, last = span.partition("-")
-    if not (first.isdigit() and (last or first).isdigit() and (step or "1").isdigit()):
+    first, dash, last = span.partition("-")
+    numbers = (first, last if dash else first, step or "1")
+    if not all(number.isdigit() for number in numbers) or int(numbers[2]) == 0:
         return part
     end = int(last) if last else 6 if step else int(first)
     return ",".join(WEEKDAYS[day % 7] for day in range(int(first), end + 1, int(step or "1")))

@@ -230,7 +230,7 @@ def test_a_new_species_is_told_and_a_slip_of_the_finger_refused(log):
     )
     assert say_plainly("red deer").new_species == ("red deer",)
     assert say_plainly("Red  Deer").new_species == ()
-    with pytest.raises(UnknownSpecies, match="'red dear' is not.*'red deer' is.*--new"):
+    with pytest.raises(UnknownSpecies, match=r"'red dear' is not.*'red deer' is.*--new"):
         say_plainly("red dear")
     assert shown(log, media_id) == (Observation("red deer"),)
     assert say_plainly("red dear", insist=True).new_species == ("red dear",)

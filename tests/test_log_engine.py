@@ -75,14 +75,14 @@ def test_a_missing_log_says_how_to_start_one(tmp_path):
 def test_a_file_that_is_no_database_is_refused_in_words(tmp_path):
     path = tmp_path / "log.db"
     path.write_bytes(b"these are holiday pictures " * 100)
-    with pytest.raises(LogError, match="set database.url to another path"):
+    with pytest.raises(LogError, match=r"set database.url to another path"):
         SpeciesLog(path, create=True)
     assert path.read_bytes().startswith(b"these are")
 
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LogError, match="file/log.db cannot be opened: File exists"):
+    with pytest.raises(LogError, match=r"file/log.db cannot be opened: File exists"):
         SpeciesLog(tmp_path / "file" / "log.db", create=True)
 
 
@@ -107,9 +107,8 @@ def _as_nobody(path: Path) -> int:
                 say(log, 1, "fox")
         except LogError as error:
             os._exit(0 if "this user may not" in str(error) else 3)
-        except BaseException:
-            os._exit(4)
-        os._exit(5)
+        finally:
+            os._exit(5)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -140,6 +139,14 @@ def test_a_damaged_log_is_told_in_words(tmp_path):
     path.write_bytes(data)
     with pytest.raises(LogError, match="restore a backup"), SpeciesLog(path) as log:
         list(log.sightings())
+
+
+def test_a_log_with_a_damaged_schema_is_told_in_words(tmp_path):
+    path = tmp_path / "log.db"
+    fill(path).close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE act", b"CREATE T\x80BLE act"))
+    with pytest.raises(LogError, match="restore a backup"):
+        SpeciesLog(path)
 
 
 def test_a_backup_is_a_log_with_the_same_content(filled, tmp_path):
@@ -183,7 +190,7 @@ def test_four_threads_write_at_once_and_none_is_locked_out(log):
                 (media_id,) = take_in(log, [item(f"{number}-{n}.jpg", deployment=str(number))])
                 say(log, media_id, "fox")
                 list(log.sightings())
-        except BaseException as error:
+        except (LogError, OSError) as error:
             faults.append(error)
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]

@@ -55,6 +55,13 @@ def schema_of(engine) -> dict[str, object]:
     return found
 
 
+def declared(folder: Path) -> dict[str, object]:
+    """The schema that monitor/log/tables.py declares."""
+    engine = create_engine(f"sqlite:///{folder / 'declared.db'}")
+    Base.metadata.create_all(engine)
+    return schema_of(engine)
+
+
 def load(fixture: Path, path: Path) -> dict[str, list[tuple]]:
     """Make the database of a fixture; returns all rows of its tables."""
     connection = sqlite3.connect(path)
@@ -68,9 +75,7 @@ def load(fixture: Path, path: Path) -> dict[str, list[tuple]]:
 
 
 def test_migrations_make_exactly_the_tables_that_the_program_works_with(log, tmp_path):
-    declared = create_engine(f"sqlite:///{tmp_path / 'declared.db'}")
-    Base.metadata.create_all(declared)
-    assert schema_of(log._engine) == schema_of(declared)
+    assert schema_of(log._engine) == declared(tmp_path)
 
 
 def test_the_newest_migration_is_the_one_the_program_expects():
@@ -89,6 +94,7 @@ def test_a_log_of_an_earlier_revision_keeps_all_its_data(fixture, tmp_path):
     before = load(fixture, path)
     with SpeciesLog(path, create=True) as log:
         assert log.check() == []
+        assert schema_of(log._engine) == declared(tmp_path)
         assert rows(log, "SELECT version_num FROM alembic_version") == [(HEAD,)]
         for table, content in before.items():
             if table not in ("alembic_version", "state"):
@@ -127,7 +133,7 @@ def test_a_log_of_a_newer_program_is_refused_with_words(filled):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(LogError, match="written by a newer trapwatch.*upgrade trapwatch"):
+    with pytest.raises(LogError, match=r"written by a newer trapwatch.*upgrade trapwatch"):
         SpeciesLog(path)
 
 

@@ -29,6 +29,17 @@ def test_without_systemd_nothing_happens(tmp_path: Path) -> None:
     assert not notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
 
 
+def test_a_systemd_that_does_not_listen_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.notify.SEND_SECONDS", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / "notify"))
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        assert notify("WATCHDOG=1", environ)
+        assert any(not notify("WATCHDOG=1", environ) for _ in range(5000)), "it never blocks"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("180000000", 180.0), ("", None), ("0", None), ("-5", None), ("soon", None)],

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from faults.drill import Drill, fill, losses
+from faults.drill import Drill, fill
+from faults.losses import losses
+from faults.systemd import Ears, running, stopped, wait_until
 
-from monitor.domain import Observation, utc_now
-from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock, is_held
-from monitor.log.species_log import SpeciesLog
-
-STOPS_WITHIN = 10.0
-
-
-class Ears:
-    """The socket on which systemd listens."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "notify"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-
-    def hear(self, seconds: float, until: str | None = None) -> list[str]:
-        """What comes in `seconds`, or up to and with the message that holds `until`."""
-        heard: list[str] = []
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left)
-            try:
-                heard.append(self._socket.recv(4096).decode())
-            except TimeoutError:
-                break
-            if until is not None and until in heard[-1]:
-                return heard
-        assert until is None, f"never heard {until}, only {heard}"
-        return heard
-
-    def close(self) -> None:
-        self._socket.close()
+from monitor.locks import LOCK_NAME, is_held
 
 
 @pytest.fixture
@@ -62,34 +27,6 @@ def ears(tmp_path: Path) -> Iterator[Ears]:
     ears = Ears(tmp_path)
     yield ears
     ears.close()
-
-
-@contextmanager
-def running(
-    drill: Drill, ears: Ears, code: str | None = None, **environ: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The service, up and ready; `code` is run in it before its start."""
-    command = None
-    if code is not None:
-        arguments = ["trapwatch", "run", "--config", str(drill.config)]
-        start = f"import sys\nsys.argv = {arguments}\nfrom monitor.cli import main\nmain()"
-        command = [sys.executable, "-c", f"{code}\n{start}"]
-    with drill.service({"NOTIFY_SOCKET": str(ears.path), **environ}, command) as service:
-        ears.hear(30, until="READY=1")
-        yield service
-
-
-def wait_until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-
-
-def stopped(service: subprocess.Popen[bytes]) -> int:
-    """SIGTERM, and the exit status, which must come in time."""
-    service.send_signal(signal.SIGTERM)
-    return service.wait(STOPS_WITHIN)
 
 
 def count(drill: Drill, status: str = "classified") -> int:
@@ -126,61 +63,6 @@ def test_sigterm_ends_it_in_time_with_whole_batches(drill: Drill, ears: Ears) ->
     assert drill.trapwatch("run", "--once").returncode == 0
     assert count(drill) == 225 >= done
     assert losses(drill) == []
-
-
-def label_all(drill: Drill) -> None:
-    """Label every frame by its turn in `fill`, a day ago, so that a training is due."""
-    rows = drill.query("SELECT id, path FROM media WHERE status = 'classified'")
-    with SpeciesLog(drill.data / "trapwatch.db") as log:
-        for media_id, path in rows:
-            number = int(Path(path).stem.removeprefix("IMG_")) - 1
-            species = ("red fox", "roe deer", "blank")[number // 6 % 3]
-            yesterday = utc_now() - timedelta(days=1)
-            log.label([media_id], [Observation(species)], "Ana", "cli", yesterday, insist=True)
-
-
-def test_sigterm_ends_the_training_too(drill: Drill, ears: Ears) -> None:
-    fill(drill)
-    drill.configure(schedule="* * * * *")
-    assert drill.trapwatch("run", "--once").returncode == 0
-    label_all(drill)
-    with running(drill, ears) as service:
-        wait_until(lambda: is_held(drill.data / TRAINING_LOCK_NAME))
-        (child,) = psutil.Process(service.pid).children()
-        assert child.cmdline()[2:4] == ["monitor", "train"]
-        time.sleep(0.5)
-        assert stopped(service) == 0
-        assert not child.is_running()
-    assert not is_held(drill.data / TRAINING_LOCK_NAME)
-    assert drill.query("SELECT state FROM training_run") in ([("failed",)], [])
-
-
-def test_a_training_that_is_killed_is_noted_and_waits(drill: Drill, ears: Ears) -> None:
-    fill(drill)
-    drill.configure(schedule="* * * * *")
-    assert drill.trapwatch("run", "--once").returncode == 0
-    label_all(drill)
-    with running(drill, ears) as service:
-        wait_until(lambda: drill.number("SELECT count(*) FROM training_run") == 1)
-        psutil.Process(service.pid).children()[0].kill()
-        wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
-        time.sleep(11)  # more than one tick: it would have been started again
-        assert drill.number("SELECT count(*) FROM training_run") == 1
-        assert stopped(service) == 0
-
-
-def test_a_training_that_cannot_begin_counts_as_failed(drill: Drill, ears: Ears) -> None:
-    fill(drill)
-    drill.configure(schedule="* * * * *")
-    assert drill.trapwatch("run", "--once").returncode == 0
-    label_all(drill)
-    code = (
-        "import monitor.training_job as job; job.sys = type('s', (), {'executable': '/bin/false'})"
-    )
-    with running(drill, ears, code) as service:
-        wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
-        assert stopped(service) == 0
-    assert "could not begin" in drill.query("SELECT message FROM training_run")[0][0]
 
 
 def test_sighup_reads_the_config_again(drill: Drill, ears: Ears) -> None:
@@ -313,16 +195,3 @@ def test_run_once_says_in_words_what_stops_it(drill: Drill) -> None:
     )
     assert ended.returncode == 1
     assert "trapwatch: files cannot be taken in: OSError: the card is gone" in ended.stderr
-
-
-def test_half_written_models_stay_while_another_process_trains(drill: Drill, ears: Ears) -> None:
-    partial = drill.data / "models" / ".v0007.partial"
-    partial.mkdir(parents=True)
-    with OwnerLock(drill.data / TRAINING_LOCK_NAME, "training", utc_now()):
-        with running(drill, ears) as service:
-            assert stopped(service) == 0
-        assert partial.exists()
-    with running(drill, ears) as service:
-        assert stopped(service) == 0
-    assert not partial.exists()
-    assert os.listdir(drill.data / "models") == []

@@ -298,3 +298,36 @@ def test_a_challenger_that_was_taught_wrongly_is_rejected(station: TrainingStati
     assert not outcome.accepted
     live = station.log.live_version()
     assert live is not None and live.name == "v0001"
+
+
+def test_a_person_who_promotes_during_a_training_is_not_overridden(
+    station: TrainingStation,
+) -> None:
+    label_four_sites(station)
+    first = station.train()
+    for site in ("north", "south", "east", "west"):
+        station.label(site, SPECIES[3], 3)
+
+    def promote_meanwhile(media_ids: Sequence[int]) -> dict[str, np.ndarray]:
+        card = {"version": "v0009"}
+        head_of_first = station.store.load_head(first.version, None)
+        sha256 = station.store.publish("v0009", head_of_first, card, "by hand")
+        station.log.add_version(
+            "v0009", ModelState.CANDIDATE, "small", "test/1", sha256, "by hand", {}, NOW
+        )
+        station.log.go_live("v0009", "by hand", "Ana", NOW)
+        return station.compute(media_ids)
+
+    original = station.log.live_version
+    asked = iter([first.version])
+
+    def champion_before() -> object:
+        return station.log.version(name) if (name := next(asked, None)) else original()
+
+    station.log.live_version = champion_before  # type: ignore[method-assign]
+    outcome = station.train(promote_meanwhile)
+    station.log.live_version = original  # type: ignore[method-assign]
+    assert not outcome.accepted
+    assert "v0009 went live while" in outcome.reason
+    assert station.log.live_version().name == "v0009"
+    assert station.log.version(outcome.version).state is ModelState.REJECTED

@@ -19,7 +19,7 @@ from monitor.cli.app import (
     who,
 )
 from monitor.console import note, print_json, print_table, stage_bar
-from monitor.domain import utc_now
+from monitor.domain import TrapwatchError, utc_now
 from monitor.log.species_log import open_log
 
 models = typer.Typer(no_args_is_help=True, help="Model versions: look, promote, roll back.")
@@ -86,7 +86,7 @@ def show(
 
     Example: `trapwatch models show v0001`
     """
-    from monitor.models import ModelStore
+    from monitor.models import CARD_PAGE, ModelStore
 
     settings = read_settings(config)
     with open_log(settings.database.url) as log:
@@ -96,7 +96,11 @@ def show(
         print_json({**asdict(row), "card": store.card(version)})
         return
     print(f"{row.name}: {row.state}. {row.reason}\n")
-    print((settings.models.directory / version / "model_card.md").read_text(encoding="utf-8"))
+    page = settings.models.directory / version / CARD_PAGE
+    try:
+        print(page.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrapwatchError(f"{page} cannot be read: {error.strerror}") from None
 
 
 @models.command("promote")

@@ -213,3 +213,7 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
         ) from error
     except OSError as error:
         raise LogError(f"{path} cannot be opened: {error.strerror}") from error
+    except UnicodeDecodeError as error:  # SQLite quotes a broken schema in its error message
+        raise LogError(
+            f"{path} is damaged; restore a backup (trapwatch doctor says more)"
+        ) from error

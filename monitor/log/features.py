@@ -1,7 +1,7 @@
 """The feature cache: pooled backbone features by content, in `features.db` beside the log.
 
 Bounded and rebuildable: a damaged or foreign file is thrown away, never trusted or backed up. Each
-vector carries its CRC-32, because SQLite does not notice a changed bit in what it keeps.
+vector carries a CRC-32 of itself and its key, because SQLite does not notice a bit that changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 TRIM_EVERY = 256
 PAGE = 500
-DAMAGE = ("malformed", "not a database", "no such", "has no column", "values for", "I/O error")
+NO_DAMAGE = ("locked", "is full", "unable to open", "interrupted")
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +54,8 @@ class FeatureStore:
                 f"SELECT sha256, vector, crc FROM features WHERE layout = ? AND sha256 IN ({marks})"
             )
             for sha, vector, crc in self._rows(query, [self.layout, *page]):
-                if len(vector) == 2 * self.size and crc == zlib.crc32(vector):
+                whole = isinstance(vector, bytes) and len(vector) == 2 * self.size
+                if whole and crc == _crc(sha, vector):
                     found[sha.hex()] = np.frombuffer(vector, "<f2").astype(np.float32)
         return found
 
@@ -63,7 +64,8 @@ class FeatureStore:
         rows = []
         for sha, vector in items:
             kept = np.clip(vector, -65504, 65504).astype("<f2").tobytes()
-            rows.append((self.layout, bytes.fromhex(sha), kept, zlib.crc32(kept)))
+            key = bytes.fromhex(sha)
+            rows.append((self.layout, key, kept, _crc(key, kept)))
 
         def write() -> None:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -100,7 +102,7 @@ class FeatureStore:
         with self._lock:
             try:
                 return work()
-            except self._sqlite.DatabaseError as error:
+            except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
                 if not _is_damage(error):
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
@@ -114,7 +116,7 @@ class FeatureStore:
     def _open_or_rebuild(self) -> Any:
         try:
             return self._open()
-        except self._sqlite.DatabaseError as error:
+        except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
             if not _is_damage(error):
                 raise
             logger.warning("%s is no feature cache (%s): it is made anew", self.path, error)
@@ -148,7 +150,11 @@ class FeatureStore:
         return connection
 
 
+def _crc(sha256: bytes, vector: bytes) -> int:
+    return zlib.crc32(vector, zlib.crc32(sha256))
+
+
 def _is_damage(error: Exception) -> bool:
-    """True for a file that is broken or foreign; False where waiting or space would help."""
-    text = str(error)
-    return any(sign in text for sign in DAMAGE)
+    """True for a file that is broken or foreign (SQLite has a dozen ways to say so); False where
+    waiting, space or a permission would help."""
+    return not any(sign in str(error) for sign in NO_DAMAGE)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from monitor.domain import MediaStatus, Prediction, iso_utc
 from monitor.log.connection import LogPart
+from monitor.log.engine import LogError
 from monitor.log.species import species_id_for_class
 from monitor.log.tables import Media, ModelVersion
 from monitor.log.tables import Prediction as Row
@@ -79,7 +80,9 @@ def record_predictions(
     """Make these the current predictions of their media (one row for each media and version)."""
     if not predictions:
         return
-    version_id = connection.execute(_version_id(version)).scalar_one()
+    version_id = connection.execute(_version_id(version)).scalar()
+    if version_id is None:
+        raise LogError(f"there is no model version '{version}'; see: trapwatch models list")
     species = {
         name: species_id_for_class(connection, name) for name in {p.species for p in predictions}
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from types import EllipsisType
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -49,6 +50,10 @@ class RunRow:
     message: str
 
 
+class LiveChanged(LogError):
+    """Somebody made another version live in the meantime."""
+
+
 class VersionQueries(LogPart):
     """Which model is live is a row of the log: going live is one transaction."""
 
@@ -71,10 +76,35 @@ class VersionQueries(LogPart):
         with self._write() as connection:
             connection.execute(insert(ModelVersion).values(**row, figures=figures))
 
-    def go_live(self, name: str, reason: str, by: str, now: datetime) -> None:
-        """Make `name` the live version and retire the one before: one atomic change."""
+    def go_live(
+        self,
+        name: str,
+        reason: str,
+        by: str,
+        now: datetime,
+        *,
+        how: str = "cli",
+        instead_of: str | EllipsisType | None = ...,
+    ) -> None:
+        """Make `name` the live version and retire the one before: one atomic change.
+
+        Args:
+            instead_of: the version that `name` was compared with (None: there was none); left
+                out, whatever is live is replaced.
+
+        Raises:
+            LiveChanged: another version than `instead_of` is live by now; nothing was changed.
+        """
         with self._write() as connection:
             _must_have(connection, name)
+            live = connection.execute(
+                select(ModelVersion.name).where(ModelVersion.state == ModelState.LIVE)
+            ).scalar()
+            if instead_of is not ... and live != instead_of:
+                raise LiveChanged(
+                    f"{live or 'no model'} went live while {name} was trained, "
+                    f"which was compared with {instead_of or 'none'}; train again"
+                )
             connection.execute(
                 update(ModelVersion)
                 .where(ModelVersion.state == ModelState.LIVE, ModelVersion.name != name)
@@ -85,7 +115,16 @@ class VersionQueries(LogPart):
                 .where(ModelVersion.name == name)
                 .values(state=ModelState.LIVE, went_live_at=iso_utc(now), reason=reason)
             )
-            new_act(connection, "go-live", by, "cli", now, details={"version": name})
+            new_act(connection, "go-live", by, how, now, details={"version": name})
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """Mark a candidate as rejected."""
+        with self._write() as connection:
+            connection.execute(
+                update(ModelVersion)
+                .where(ModelVersion.name == name, ModelVersion.state == ModelState.CANDIDATE)
+                .values(state=ModelState.REJECTED, reason=reason)
+            )
 
     def roll_back(
         self, by: str, now: datetime, usable: Callable[[VersionRow], object] = lambda row: None

@@ -17,6 +17,7 @@ from monitor.config import Settings
 from monitor.domain import ModelState, RunState, TrapwatchError
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
+from monitor.log.versions import LiveChanged
 from monitor.models import ModelStore
 from monitor.training.card import Circumstances, build_card, card_page
 from monitor.training.champion import Champion, answers_of, find_champion, todays_name
@@ -151,7 +152,7 @@ class _Run:
         )
         self.report("publishing", 0.95)
         sha256 = self.store.publish(name, fitted.head, card, card_page(card))
-        return self._register(name, sha256, verdict, _figures(card))
+        return self._register(name, sha256, verdict, champion.name, _figures(card))
 
     def _plan(self) -> Plan:
         """Who learns and who judges. Sides are written down before anything is trained."""
@@ -225,16 +226,27 @@ class _Run:
         return verdict, evaluation, other
 
     def _register(
-        self, name: str, sha256: str, verdict: Verdict, figures: dict[str, Any]
+        self,
+        name: str,
+        sha256: str,
+        verdict: Verdict,
+        champion: str | None,
+        figures: dict[str, Any],
     ) -> TrainingOutcome:
         """Enter the version in the log, and let it go live if it may."""
         state = ModelState.CANDIDATE if verdict.accepted else ModelState.REJECTED
         backbone, layout = self.settings.classifier.backbone, self.features.layout
         reason, now = verdict.reason, self.now()
         self.log.add_version(name, state, backbone, layout, sha256, reason, figures, now)
-        if verdict.accepted:
-            self.log.go_live(name, reason, "training", now)
-        return TrainingOutcome(name, verdict.accepted, reason, figures)
+        if not verdict.accepted:
+            return TrainingOutcome(name, False, reason, figures)
+        try:
+            how = f"training, {self.trigger}"
+            self.log.go_live(name, reason, "training", now, how=how, instead_of=champion)
+        except LiveChanged as changed:
+            self.log.set_aside(name, str(changed))
+            return TrainingOutcome(name, False, str(changed), figures)
+        return TrainingOutcome(name, True, reason, figures)
 
 
 def _check_enough(plan: Plan) -> None:

@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .drill import SUFFIXES, Drill, fill, losses, snapshot
+from .drill import SUFFIXES, Drill, fill, snapshot
+from .losses import losses
 from .random_kill import REAL_FRAMES, processor_name
 
 HARD_INPUTS = REAL_FRAMES.parent / "hard-inputs"

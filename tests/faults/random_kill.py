@@ -29,7 +29,8 @@ from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
 
-from .drill import COLOURS, Drill, draw_frame, losses, snapshot
+from .drill import COLOURS, Drill, draw_frame, snapshot
+from .losses import losses
 
 REAL_FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camera-traps"
 PROTECTIONS = ("intake",)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from .crash_points import SCENARIOS, Bases, Scenario, places_in_code
-from .drill import Drill, Zygote, imported_losses, losses, snapshot
+from .drill import Drill, Zygote, snapshot
+from .losses import imported_losses, losses
 
 CASES = [
     pytest.param(place, when, n, id=f"{place}-{when}-{n}")
