@@ -17,8 +17,8 @@ from apscheduler.triggers.cron import CronTrigger
 
 from monitor.config import Training
 from monitor.domain import RunState, parse_iso_utc
+from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.log.versions import RunRow
 
 logger = logging.getLogger(__name__)
 

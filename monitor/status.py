@@ -10,8 +10,9 @@ import psutil
 from monitor.config import Settings
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
+from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.log.versions import RunRow, VersionRow
+from monitor.log.versions import VersionRow
 from monitor.scheduler import training_due_at, training_facts
 
 

@@ -22,8 +22,8 @@ from monitor.domain import (
     iso_utc,
 )
 from monitor.log.media import BatchResult, IntakeItem
+from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.log.versions import RunRow
 from monitor.scheduler import (
     TrainingFacts,
     cron_trigger,

@@ -17,9 +17,6 @@ def main() -> None:
         _end(str(error), 2)
     except TrapwatchError as error:
         _end(str(error), 1)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, which is its right
-        raise SystemExit(0) from None
     except KeyboardInterrupt:
         _end("interrupted", 130)
 

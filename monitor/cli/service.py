@@ -124,6 +124,9 @@ def demo(
         Path | None,
         typer.Option("--frames", help="Your own photographs instead: take in and classify them."),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Take its `classifier` section (weights …).")
+    ] = None,
 ) -> None:
     """The whole loop on a small rendered world: watch, classify, label, train, go live, re-score.
 
@@ -131,10 +134,11 @@ def demo(
     """
     from monitor.demo.story import run_demo, run_on_photographs
 
+    classifier = read_settings(config).classifier if config is not None else None
     if frames is not None:
-        run_on_photographs(directory, frames)
+        run_on_photographs(directory, frames, classifier)
     else:
-        run_demo(directory, seed)
+        run_demo(directory, seed, classifier=classifier)
 
 
 def _load_weights(config: Path | None, *, download: bool) -> None:

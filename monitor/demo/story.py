@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.config import Settings, load_settings
+import yaml
+
+from monitor.config import Classifier, Settings, load_settings
 from monitor.console import count_bar, print_table
 from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
@@ -57,11 +59,14 @@ class Score:
         return self.right / self.frames if self.frames else 0.0
 
 
-def run_demo(directory: Path, seed: int, frames: int = FRAMES) -> Score:
+def run_demo(
+    directory: Path, seed: int, frames: int = FRAMES, classifier: Classifier | None = None
+) -> Score:
     """Render, watch, classify, label a part, train, pass the gate, go live, re-score, show.
 
     Args:
         frames: how large the world is.
+        classifier: where the weights come from and what may be used; None: the defaults.
 
     Returns:
         how well the trained model does on frames that nobody labelled.
@@ -70,7 +75,7 @@ def run_demo(directory: Path, seed: int, frames: int = FRAMES) -> Score:
         DemoFailed: `directory` holds something else, or a step came to nothing.
     """
     started = time.monotonic()
-    settings = _build(directory, directory / "frames")
+    settings = _build(directory, directory / "frames", classifier)
     world = plan(seed, frames)
     print(f"A station in {directory}, with a world of {len(world.frames)} rendered frames.")
     with open_log(settings.database.url, create=True) as log, _service(settings):
@@ -91,13 +96,13 @@ def run_demo(directory: Path, seed: int, frames: int = FRAMES) -> Score:
     return after
 
 
-def run_on_photographs(directory: Path, frames: Path) -> None:
+def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | None = None) -> None:
     """Take in and classify the user's own photographs, and show what was read."""
     from monitor.service import run_once
 
     if not frames.is_dir():
         raise DemoFailed(f"{frames} is no folder of photographs")
-    settings = _build(directory, frames.absolute())
+    settings = _build(directory, frames.absolute(), classifier)
     with count_bar("classifying your photographs") as progress:
         counts = run_once(settings, progress)
     with open_log(settings.database.url) as log:
@@ -112,7 +117,7 @@ def run_on_photographs(directory: Path, frames: Path) -> None:
     )
 
 
-def _build(directory: Path, folder: Path) -> Settings:
+def _build(directory: Path, folder: Path, classifier: Classifier | None) -> Settings:
     """A fresh station; an earlier demo's is replaced, anything else is left alone."""
     path = directory / "config.yaml"
     if directory.exists() and any(directory.iterdir()):
@@ -122,6 +127,8 @@ def _build(directory: Path, folder: Path) -> Settings:
             shutil.rmtree(directory / old, ignore_errors=True)
     (directory / "frames").mkdir(parents=True, exist_ok=True)
     text = CONFIG.format(mark=MARK, path=path, folder=folder.absolute())
+    if classifier is not None:
+        text += yaml.safe_dump({"classifier": classifier.model_dump(exclude_defaults=True)})
     path.write_text(text, encoding="utf-8")
     return load_settings(path)
 

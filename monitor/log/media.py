@@ -16,7 +16,6 @@ from monitor.domain import (
     Metadata,
     Prediction,
     iso_utc,
-    parse_iso_utc,
     shown_path,
 )
 from monitor.log.connection import LogPart, deployment_id, inserted_id
@@ -68,6 +67,19 @@ class BatchResult:
     version: str | None = field(default=None)
 
 
+# Built once: building a statement costs more than SQLite takes to run it.
+_INSERT = insert(Media)
+_NAME_EVENT = update(Media).where(Media.id == bindparam("m")).values(event_id=Media.id)
+_REMEMBER = upsert(File)
+_REMEMBER = _REMEMBER.on_conflict_do_update(
+    index_elements=["path_bytes"],
+    set_={
+        name: _REMEMBER.excluded[name]
+        for name in ("path", "size", "mtime_ns", "media_id", "problem")
+    },
+)
+
+
 class MediaQueries(LogPart):
     """Everything the way from a file to a classified media needs of the log."""
 
@@ -94,22 +106,29 @@ class MediaQueries(LogPart):
         Returns:
             (media id, whether it is new) for each item, in order.
         """
-        outcome = []
+        items, outcome = list(items), []
         with self._write() as connection:
             shifts: dict[str, tuple[int, float]] = {}
+            known = _known_contents(connection, [item.sha256 for item in items])
             for item in items:
-                known = connection.execute(
-                    select(Media.id).where(Media.sha256 == item.sha256)
-                ).scalar()
-                media_id = known or _insert_media(connection, item, now, event_gap, shifts)
-                _remember_file(connection, item.path, item.stamp, media_id=media_id)
-                outcome.append((media_id, known is None))
+                is_new = item.sha256 not in known
+                if is_new:
+                    media_id = _insert_media(connection, item, now, event_gap, shifts)
+                    known[item.sha256] = media_id
+                outcome.append((known[item.sha256], is_new))
+            _remember_files(
+                connection,
+                [
+                    _file_row(item.path, item.stamp, media_id)
+                    for item, (media_id, _) in zip(items, outcome, strict=True)
+                ],
+            )
         return outcome
 
     def note_unreadable(self, path: bytes, stamp: FileStamp, problem: str) -> None:
         """Remember that a settled file could not be read; it is tried again at each reconcile."""
         with self._write() as connection:
-            _remember_file(connection, path, stamp, problem=problem)
+            _remember_files(connection, [_file_row(path, stamp, None, problem)])
 
     def unreadable_paths(self) -> list[bytes]:
         """Files that could not be read so far."""
@@ -237,35 +256,40 @@ def _insert_media(
         "temperature_celsius": item.metadata.temperature_celsius,
         "taken_in_at": iso_utc(now),
     }
-    media_id = inserted_id(connection.execute(insert(Media).values(**values)))
-    event = event_for(connection, number, media_id, parse_iso_utc(at), event_gap)
-    connection.execute(update(Media).where(Media.id == media_id).values(event_id=event))
+    event = event_for(connection, number, at, event_gap)
+    media_id = inserted_id(connection.execute(_INSERT, {**values, "event_id": event}))
+    if event is None:  # the first of an event names it
+        connection.execute(_NAME_EVENT, {"m": media_id})
     return media_id
 
 
-def _remember_file(
-    connection: Connection,
-    path: bytes,
-    stamp: FileStamp,
-    *,
-    media_id: int | None = None,
-    problem: str | None = None,
-) -> None:
-    row = {
+def _known_contents(connection: Connection, sha256s: Sequence[str]) -> dict[str, int]:
+    query = select(Media.sha256, Media.id).where(Media.sha256.in_(sha256s))
+    return {row.sha256: row.id for row in connection.execute(query)}
+
+
+def _file_row(
+    path: bytes, stamp: FileStamp, media_id: int | None, problem: str | None = None
+) -> dict[str, Any]:
+    return {
+        "path_bytes": path,
         "path": shown_path(path),
         "size": stamp.size,
         "mtime_ns": stamp.mtime_ns,
         "media_id": media_id,
         "problem": problem,
     }
-    statement = upsert(File).values(path_bytes=path, **row)
-    connection.execute(statement.on_conflict_do_update(index_elements=["path_bytes"], set_=row))
-    if media_id is not None:
-        connection.execute(
-            update(Media)
-            .where(Media.id == media_id, Media.absent_since.is_not(None))
-            .values(absent_since=None)
-        )
+
+
+def _remember_files(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Paths and what they hold; media whose file had been missing are pending again."""
+    connection.execute(_REMEMBER, rows)
+    found = [row["media_id"] for row in rows if row["media_id"] is not None]
+    connection.execute(
+        update(Media)
+        .where(Media.id.in_(found), Media.absent_since.is_not(None))
+        .values(absent_since=None)
+    )
 
 
 def _paths_of(connection: Connection, media_ids: Sequence[int]) -> dict[int, tuple[bytes, ...]]:

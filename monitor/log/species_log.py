@@ -15,9 +15,10 @@ from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
 from monitor.log.predictions import PredictionQueries
+from monitor.log.runs import RunQueries
 from monitor.log.sightings import SightingQueries
 from monitor.log.species import SpeciesQueries
-from monitor.log.versions import RunQueries, VersionQueries
+from monitor.log.versions import VersionQueries
 
 
 class SpeciesLog(

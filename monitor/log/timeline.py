@@ -15,31 +15,39 @@ def joins(earlier: datetime, later: datetime, gap: timedelta) -> bool:
     return later - earlier < gap
 
 
+_NEIGHBOUR = select(Media.event_id, Media.captured_at).where(
+    Media.deployment_id == bindparam("deployment")
+)
+_BEFORE = (
+    _NEIGHBOUR.where(Media.captured_at <= bindparam("at"))
+    .order_by(Media.captured_at.desc())
+    .limit(1)
+)
+_AFTER = _NEIGHBOUR.where(Media.captured_at > bindparam("at")).order_by(Media.captured_at).limit(1)
+
+
 def event_for(
-    connection: Connection, deployment: int, media_id: int, at: datetime, gap: timedelta
-) -> int:
-    """The event a new media falls into; a frame between two events makes them one."""
-    others = select(Media.event_id, Media.captured_at).where(
-        Media.deployment_id == deployment, Media.id != media_id
-    )
-    text = iso_utc(at)
-    before = connection.execute(
-        others.where(Media.captured_at <= text).order_by(Media.captured_at.desc()).limit(1)
-    ).first()
-    after = connection.execute(
-        others.where(Media.captured_at > text).order_by(Media.captured_at).limit(1)
-    ).first()
-    event = media_id
+    connection: Connection, deployment: int, captured_at: str, gap: timedelta
+) -> int | None:
+    """The event that a media falls into which is about to be inserted; None: one of its own.
+
+    A frame between two events makes them one.
+    """
+    at = parse_iso_utc(captured_at)
+    where = {"deployment": deployment, "at": captured_at}
+    before = connection.execute(_BEFORE, where).first()
+    after = connection.execute(_AFTER, where).first()
+    event = None
     if before and joins(parse_iso_utc(before.captured_at), at, gap):
-        event = before.event_id
+        event = int(before.event_id)
     if after and joins(at, parse_iso_utc(after.captured_at), gap):
-        if event == media_id:
+        if event is None:
             return int(after.event_id)
         if event != after.event_id:
             connection.execute(
                 update(Media).where(Media.event_id == after.event_id).values(event_id=event)
             )
-    return int(event)
+    return event
 
 
 def regroup(connection: Connection, gap: timedelta) -> None:

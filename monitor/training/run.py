@@ -17,7 +17,6 @@ from monitor.config import Settings
 from monitor.domain import ModelState, RunState, TrapwatchError
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
-from monitor.log.versions import LiveChanged
 from monitor.models import ModelStore
 from monitor.training.card import Circumstances, build_card, card_page
 from monitor.training.champion import Champion, answers_of, find_champion, todays_name
@@ -240,13 +239,9 @@ class _Run:
         self.log.add_version(name, state, backbone, layout, sha256, reason, figures, now)
         if not verdict.accepted:
             return TrainingOutcome(name, False, reason, figures)
-        try:
-            how = f"training, {self.trigger}"
-            self.log.go_live(name, reason, "training", now, how=how, instead_of=champion)
-        except LiveChanged as changed:
-            self.log.set_aside(name, str(changed))
-            return TrainingOutcome(name, False, str(changed), figures)
-        return TrainingOutcome(name, True, reason, figures)
+        how = f"training, {self.trigger}"
+        changed = self.log.go_live(name, reason, "training", now, how=how, instead_of=champion)
+        return TrainingOutcome(name, changed is None, changed or reason, figures)
 
 
 def _check_enough(plan: Plan) -> None:

@@ -135,7 +135,7 @@ def _wider_events(drill: Drill, zygote: Zygote) -> None:
 
 
 def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
-    place = "log.versions.RunQueries.run_progress"
+    place = "log.runs.RunQueries.run_progress"
     assert zygote.run(drill, "train", "--force", kill=(place, "after", 2)) == -9
 
 
@@ -179,12 +179,12 @@ SCENARIOS: dict[str, Scenario] = {
     "log.species_log.SpeciesLog.backup": Scenario(
         "seen", ("backup", "{root}/backup.db"), repeat_after=False
     ),
-    "log.versions.RunQueries.close_interrupted_runs": Scenario("labelled", TRAIN, _kill_a_training),
-    "log.versions.RunQueries.finish_run": Scenario("labelled", TRAIN, repeat_after=False),
-    "log.versions.RunQueries.run_progress": Scenario(
+    "log.runs.RunQueries.close_interrupted_runs": Scenario("labelled", TRAIN, _kill_a_training),
+    "log.runs.RunQueries.finish_run": Scenario("labelled", TRAIN, repeat_after=False),
+    "log.runs.RunQueries.run_progress": Scenario(
         "labelled", TRAIN, repeat_after=False, times=(1, 3)
     ),
-    "log.versions.RunQueries.start_run": Scenario("labelled", TRAIN, repeat_after=False),
+    "log.runs.RunQueries.start_run": Scenario("labelled", TRAIN, repeat_after=False),
     "log.versions.VersionQueries.add_version": Scenario("labelled", TRAIN, repeat_after=False),
     "log.versions.VersionQueries.go_live": Scenario("labelled", TRAIN, repeat_after=False),
     "log.versions.VersionQueries.roll_back": Scenario(

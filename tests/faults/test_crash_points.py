@@ -28,7 +28,7 @@ EFFECTS = {
     "log.learning.LearningQueries.add_split": "SELECT count(*) FROM split",
     "log.species.SpeciesQueries.rename_species": "SELECT count(*) FROM species WHERE name = 'fox'",
     "log.species.SpeciesQueries.merge_species": "SELECT count(merged_into) FROM species",
-    "log.versions.RunQueries.start_run": "SELECT count(*) FROM training_run",
+    "log.runs.RunQueries.start_run": "SELECT count(*) FROM training_run",
     "log.versions.VersionQueries.add_version": "SELECT count(*) FROM model_version",
     "log.versions.VersionQueries.go_live": "SELECT count(*) FROM act WHERE kind = 'go-live'",
     "log.versions.VersionQueries.roll_back": "SELECT count(*) FROM act WHERE kind = 'roll-back'",
