@@ -12,10 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.cli import main
+from monitor.domain import shown_path
 from monitor.log import media
 
-PAUSE = 0.3
+PAUSE = 0.6
 """Between the two transactions that should be one."""
+COLUMNS = "path_bytes, path, size, mtime_ns, media_id"
+REMEMBER = f"INSERT OR REPLACE INTO file ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 
 
 def break_intake() -> None:
@@ -29,7 +32,9 @@ def break_intake() -> None:
         with log._write() as connection:
             any_media = connection.exec_driver_sql("SELECT min(id) FROM media").scalar()
             for item in items if any_media else ():
-                media._remember_file(connection, item.path, item.stamp, media_id=any_media)
+                stamp = (item.stamp.size, item.stamp.mtime_ns)
+                row = (item.path, shown_path(item.path), *stamp, any_media)
+                connection.exec_driver_sql(REMEMBER, row)
         time.sleep(PAUSE)
         return take_in(log, items, now, event_gap)
 

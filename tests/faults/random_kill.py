@@ -120,11 +120,14 @@ class Camera:
                 self._stop.wait(0.02)
 
 
-def drill_kills(root: Path, kills: int, *, seed: int = 0, broken: str | None = None) -> Report:
+def drill_kills(
+    root: Path, kills: int, *, seed: int = 0, broken: str | None = None, trainings: bool = True
+) -> Report:
     """Kill a service `kills` times while its folder fills, let it settle, count.
 
     Args:
         broken: the protection to take away first; see `PROTECTIONS`.
+        trainings: label frames from outside, so that trainings run and are killed, too.
     """
     drill, report, rng = Drill(root), Report(), random.Random(seed)
     drill.configure(schedule="* * * * *", min_new_labels=4)
@@ -136,8 +139,8 @@ def drill_kills(root: Path, kills: int, *, seed: int = 0, broken: str | None = N
             _let_a_day_pass(drill)
             with drill.service(command=command) as service:
                 time.sleep(rng.uniform(0.8, 2.5))
-                said |= _label_some(drill, rng)
-                if number % 3 == 2:
+                said |= _label_some(drill, rng) if trainings else {}
+                if trainings and number % 3 == 2:
                     _wait_for_training(drill, rng.uniform(0, 8))
                 report.in_training += _is_training(drill)
                 _kill(service.pid, its_training_too=rng.random() < 0.7)
