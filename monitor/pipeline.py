@@ -132,9 +132,12 @@ class Pipeline:
         ready = [f for f in frames if f.features is not None]
         result = self._result(frames, ready)
         self._log.record(result, self._clock())
-        for media_id, reason in result.rejected:
-            path = shown_path(next((f.media.paths[0] for f in frames if f.media.paths), b"?"))
-            logger.warning("rejected media %d (%s): %s", media_id, path, reason)
+        for frame in frames:
+            if frame.rejected is not None:
+                path = shown_path(frame.media.paths[0])
+                logger.warning(
+                    "rejected media %d (%s): %s", frame.media.media_id, path, frame.rejected
+                )
         self._look_for_new_paths([f.media for f in frames if f.media.media_id in result.absent])
         return len(frames)
 

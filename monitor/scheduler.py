@@ -13,9 +13,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
 
 from monitor.config import Training
+from monitor.cron import cron_trigger
 from monitor.domain import RunState, parse_iso_utc
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
@@ -26,7 +26,6 @@ FIRST_RETRY = timedelta(minutes=10)
 LONGEST_RETRY = timedelta(days=1)
 CLOCK_JUMP_SECONDS = 30.0
 CLOCK_TOLERANCE = timedelta(hours=1)
-WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +93,6 @@ def is_due(due_at: datetime | None, now: datetime, facts: TrainingFacts) -> bool
     if due_at is None or facts.since is None:
         return False
     return now >= due_at or facts.since > now + CLOCK_TOLERANCE
-
-
-def cron_trigger(expression: str, zone: ZoneInfo) -> Any:
-    """A cron expression as cron means it: weekday 0 and 7 are Sunday (APScheduler's 0 is Monday).
-
-    Raises:
-        ValueError: it is none.
-    """
-    fields = expression.split()
-    if len(fields) == 5:
-        fields[4] = ",".join(_weekdays(part) for part in fields[4].split(","))
-    return CronTrigger.from_crontab(" ".join(fields), timezone=zone)
-
-
-def _weekdays(part: str) -> str:
-    """One part of the weekday field, its numbers turned into names."""
-    span, _, step = part.partition("/")
-    first, dash, last = span.partition("-")
-    numbers = (first, last if dash else first, step or "1")
-    if not all(number.isdigit() for number in numbers) or int(numbers[2]) == 0:
-        return part
-    end = int(last) if last else 6 if step else int(first)
-    return ",".join(WEEKDAYS[day % 7] for day in range(int(first), end + 1, int(step or "1")))
 
 
 def failures_in_row(runs: Sequence[RunRow]) -> int:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import Training
+from monitor.cron import cron_trigger
 from monitor.domain import (
     CaptureTime,
     FileStamp,
@@ -26,7 +27,6 @@ from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.scheduler import (
     TrainingFacts,
-    cron_trigger,
     is_due,
     training_due_at,
     training_facts,
