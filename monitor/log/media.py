@@ -107,6 +107,8 @@ class MediaQueries(LogPart):
             (media id, whether it is new) for each item, in order.
         """
         items, outcome = list(items), []
+        if not items:
+            return []
         with self._write() as connection:
             shifts: dict[str, tuple[int, float]] = {}
             known = _known_contents(connection, [item.sha256 for item in items])
