@@ -110,11 +110,10 @@ def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | N
     print(
         f"\n{counts['media']} media: {counts['classified']} classified, "
         f"{counts['rejected']} rejected. No model is trained yet, so no species is named:\n"
-        f"label some, then train:\n"
-        f"  trapwatch label queue --config {settings.source}\n"
-        f'  trapwatch label set 1 "red fox" --event --config {settings.source}\n'
-        f"  trapwatch train --config {settings.source}"
+        f"label some, then train:"
     )
+    for words in ("label queue", 'label set 1 "red fox" --event', "train"):
+        print(f"  {_command(settings, words)}")
 
 
 def _build(directory: Path, folder: Path, classifier: Classifier | None) -> Settings:
@@ -239,8 +238,8 @@ def _say_before(world: WorldPlan, asked: set[int], before: Score) -> None:
 
 
 def _show(log: SpeciesLog, settings: Settings, before: Score, after: Score) -> None:
-    print("\nThe newest sightings (trapwatch sightings):")
-    _print_sightings(list(log.sightings(SightingFilter(limit=12))))
+    print("\nThe newest sightings that nobody labelled (trapwatch sightings --unreviewed):")
+    _print_sightings(list(log.sightings(SightingFilter(unreviewed=True, limit=12))))
     print(
         f"\nOn the {after.frames} frames that nobody labelled: {before.accuracy:.2f} right before, "
         f"{after.accuracy:.2f} after."
@@ -249,14 +248,21 @@ def _show(log: SpeciesLog, settings: Settings, before: Score, after: Score) -> N
     print_table(("species", "right"), rows)
     live = log.live_version()
     card = settings.models.directory / (live.name if live else "") / "model_card.md"
-    print(
-        f"\nWhere to look next:\n"
-        f"  {card}\n"
-        f"  trapwatch sightings --species badger --config {settings.source}\n"
-        f"  trapwatch events --config {settings.source}\n"
-        f"  trapwatch label queue --config {settings.source}\n"
-        f"  trapwatch status --config {settings.source}"
-    )
+    print(f"\nWhere to look next:\n  {_near(card)}")
+    for words in ("sightings --species badger", "events", "label queue", "status"):
+        print(f"  {_command(settings, words)}")
+
+
+def _command(settings: Settings, words: str) -> str:
+    """A command as the reader can type it here."""
+    program = "trapwatch" if shutil.which("trapwatch") else _near(Path(sys.argv[0]))
+    return f"{program} {words} --config {_near(settings.source or Path())}"
+
+
+def _near(path: Path) -> str:
+    """A path, relative to where the reader is if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _print_sightings(sightings: list[Sighting]) -> None:
