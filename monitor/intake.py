@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from monitor.deployments import Deployments
 from monitor.domain import FileStamp, shown_path
 from monitor.imaging import DecodeRules, ImageRejected, dimensions
-from monitor.log.media import IntakeItem
 from monitor.log.species_log import SpeciesLog
+from monitor.log.taking_in import IntakeItem
 from monitor.metadata import read_metadata, to_utc
 from monitor.scan import Found
 

@@ -17,8 +17,9 @@ from monitor.domain import (
     Prediction,
     TimeSource,
 )
-from monitor.log.media import BatchResult, IntakeItem
+from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
+from monitor.log.taking_in import IntakeItem
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAWN = datetime(2026, 4, 1, 6)

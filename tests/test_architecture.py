@@ -9,8 +9,8 @@ import pytest
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted((TOP / "monitor").rglob("*.py"))
-PAGE_LINES = 330
-"""A page is 300 lines (STYLE.md); a few lines of grace before it has to be split by meaning."""
+PAGE_LINES = 310
+"""A page is 300 lines (STYLE.md); ten lines of grace before it has to be split by meaning."""
 
 
 def test_imports_only_point_down_the_layers() -> None:

@@ -22,9 +22,10 @@ from monitor.domain import (
     TimeSource,
     iso_utc,
 )
-from monitor.log.media import BatchResult, IntakeItem
+from monitor.log.media import BatchResult
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
+from monitor.log.taking_in import IntakeItem
 from monitor.scheduler import (
     TrainingFacts,
     is_due,

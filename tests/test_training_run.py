@@ -23,8 +23,8 @@ from monitor.domain import (
     TimeSource,
 )
 from monitor.log.features import FeatureStore
-from monitor.log.media import IntakeItem
 from monitor.log.species_log import SpeciesLog
+from monitor.log.taking_in import IntakeItem
 from monitor.models import ModelStore
 from monitor.training import head
 from monitor.training.network import Network

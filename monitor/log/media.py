@@ -7,33 +7,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from monitor.domain import (
     FileStamp,
     MediaStatus,
-    Metadata,
     Prediction,
     iso_utc,
-    shown_path,
 )
-from monitor.log.connection import LogPart, deployment_id, inserted_id
+from monitor.log.connection import LogPart, deployment_id
 from monitor.log.predictions import record_predictions
 from monitor.log.tables import Deployment, File, Media
-from monitor.log.timeline import event_for, regroup, shift_clock, shown_times
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeItem:
-    """One settled file that was read: what becomes a media row (or one more path of one)."""
-
-    path: bytes
-    stamp: FileStamp
-    sha256: str
-    deployment: str
-    metadata: Metadata
-    rejected_reason: str | None = None
+from monitor.log.taking_in import IntakeItem, file_row, insert_media, known_contents, remember_files
+from monitor.log.timeline import regroup, shift_clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +53,6 @@ class BatchResult:
     version: str | None = field(default=None)
 
 
-# Built once: building a statement costs more than SQLite takes to run it.
-_INSERT = insert(Media)
-_NAME_EVENT = update(Media).where(Media.id == bindparam("m")).values(event_id=Media.id)
-_REMEMBER = upsert(File)
-_REMEMBER = _REMEMBER.on_conflict_do_update(
-    index_elements=["path_bytes"],
-    set_={
-        name: _REMEMBER.excluded[name]
-        for name in ("path", "size", "mtime_ns", "media_id", "problem")
-    },
-)
-
-
 class MediaQueries(LogPart):
     """Everything the way from a file to a classified media needs of the log."""
 
@@ -111,17 +84,17 @@ class MediaQueries(LogPart):
             return []
         with self._write() as connection:
             shifts: dict[str, tuple[int, float]] = {}
-            known = _known_contents(connection, [item.sha256 for item in items])
+            known = known_contents(connection, [item.sha256 for item in items])
             for item in items:
                 is_new = item.sha256 not in known
                 if is_new:
-                    media_id = _insert_media(connection, item, now, event_gap, shifts)
+                    media_id = insert_media(connection, item, now, event_gap, shifts)
                     known[item.sha256] = media_id
                 outcome.append((known[item.sha256], is_new))
-            _remember_files(
+            remember_files(
                 connection,
                 [
-                    _file_row(item.path, item.stamp, media_id)
+                    file_row(item.path, item.stamp, media_id)
                     for item, (media_id, _) in zip(items, outcome, strict=True)
                 ],
             )
@@ -130,7 +103,7 @@ class MediaQueries(LogPart):
     def note_unreadable(self, path: bytes, stamp: FileStamp, problem: str) -> None:
         """Remember that a settled file could not be read; it is tried again at each reconcile."""
         with self._write() as connection:
-            _remember_files(connection, [_file_row(path, stamp, None, problem)])
+            remember_files(connection, [file_row(path, stamp, None, problem)])
 
     def unreadable_paths(self) -> list[bytes]:
         """Files that could not be read so far."""
@@ -219,79 +192,6 @@ class MediaQueries(LogPart):
         """Cut the events anew: needed only when the gap in the config has changed."""
         with self._write() as connection:
             regroup(connection, event_gap)
-
-
-def _insert_media(
-    connection: Connection,
-    item: IntakeItem,
-    now: datetime,
-    event_gap: timedelta,
-    shifts: dict[str, tuple[int, float]],
-) -> int:
-    if item.deployment not in shifts:
-        number = deployment_id(connection, item.deployment)
-        shift = connection.execute(
-            select(Deployment.clock_shift_seconds).where(Deployment.id == number)
-        ).scalar_one()
-        shifts[item.deployment] = (number, shift)
-    number, shift = shifts[item.deployment]
-    captured = item.metadata.captured
-    local, at = shown_times(captured.local, captured.utc_offset, shift)
-    values = {
-        "sha256": item.sha256,
-        "path": shown_path(item.path),
-        "size": item.stamp.size,
-        "width": item.metadata.width,
-        "height": item.metadata.height,
-        "status": MediaStatus.REJECTED if item.rejected_reason else MediaStatus.PENDING,
-        "rejected_reason": item.rejected_reason,
-        "deployment_id": number,
-        "captured_wall": captured.local.isoformat(),
-        "utc_offset_seconds": int(captured.utc_offset.total_seconds()),
-        "captured_at_source": captured.source,
-        "utc_offset_source": captured.offset_source,
-        "captured_at": at,
-        "captured_local": local,
-        "camera_make": item.metadata.make,
-        "camera_model": item.metadata.model,
-        "camera_serial": item.metadata.serial,
-        "temperature_celsius": item.metadata.temperature_celsius,
-        "taken_in_at": iso_utc(now),
-    }
-    event = event_for(connection, number, at, event_gap)
-    media_id = inserted_id(connection.execute(_INSERT, {**values, "event_id": event}))
-    if event is None:  # the first of an event names it
-        connection.execute(_NAME_EVENT, {"m": media_id})
-    return media_id
-
-
-def _known_contents(connection: Connection, sha256s: Sequence[str]) -> dict[str, int]:
-    query = select(Media.sha256, Media.id).where(Media.sha256.in_(sha256s))
-    return {row.sha256: row.id for row in connection.execute(query)}
-
-
-def _file_row(
-    path: bytes, stamp: FileStamp, media_id: int | None, problem: str | None = None
-) -> dict[str, Any]:
-    return {
-        "path_bytes": path,
-        "path": shown_path(path),
-        "size": stamp.size,
-        "mtime_ns": stamp.mtime_ns,
-        "media_id": media_id,
-        "problem": problem,
-    }
-
-
-def _remember_files(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Paths and what they hold; media whose file had been missing are pending again."""
-    connection.execute(_REMEMBER, rows)
-    found = [row["media_id"] for row in rows if row["media_id"] is not None]
-    connection.execute(
-        update(Media)
-        .where(Media.id.in_(found), Media.absent_since.is_not(None))
-        .values(absent_since=None)
-    )
 
 
 def _paths_of(connection: Connection, media_ids: Sequence[int]) -> dict[int, tuple[bytes, ...]]:
