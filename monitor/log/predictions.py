@@ -68,9 +68,11 @@ class PredictionQueries(LogPart):
             .where(old.current.is_(False), old.species_id == new.species_id)
             .limit(limit)
         )
-        with self._write() as connection:
+        with self._read() as connection:  # the search is long, and must not keep writers waiting
             ids = list(connection.execute(same).scalars())
-            connection.execute(delete(Row).where(Row.id.in_(ids)))
+        if ids:
+            with self._write() as connection:
+                connection.execute(delete(Row).where(Row.id.in_(ids), Row.current.is_(False)))
         return len(ids)
 
 
