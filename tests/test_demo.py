@@ -37,7 +37,7 @@ def test_the_demo_takes_the_users_own_photographs(
     run_on_photographs(tmp_path / "demo", photographs)
     said = capsys.readouterr().out
     assert "2 media: 2 classified, 0 rejected" in said
-    assert "trapwatch label queue" in said
+    assert " label queue --config " in said
     assert sorted(p.name for p in photographs.iterdir()) == ["IMG_0.JPG", "IMG_1.JPG"]
 
 
