@@ -39,17 +39,36 @@ def open_keras(options: BackboneOptions) -> KerasBackbone:
     """
     arrays = load_vgg16(options.weights, options.weights_cache, download=options.allow_download)
     runtime = open_runtime(options.device, options.threads)
-    precision = options.precision
+    precision: str = options.precision
     if precision == "auto":
         precision = "bfloat16" if runtime.fast_bfloat16 else "float32"
-    model = build_vgg16(arrays, precision)
+    forward, precision = _compiled(arrays, runtime, precision)
     return KerasBackbone(
-        forward=runtime.compile(model),
+        forward=forward,
         runtime=runtime,
         layout=_layout(options.weights, arrays),
         precision=precision,
         batch_size=options.batch_size or (GPU_BATCH if runtime.device == "GPU" else CPU_BATCH),
     )
+
+
+def _compiled(arrays: Arrays, runtime: Runtime, precision: str) -> tuple[Forward, str]:
+    """The network in that precision; in float32 where this processor cannot do bfloat16, which
+    oneDNN says only when it is asked to."""
+    forward = runtime.compile(build_vgg16(arrays, precision))
+    if precision == "bfloat16" and runtime.device == "CPU":
+        try:
+            forward(np.zeros((1, INPUT_SIZE, INPUT_SIZE, 3), np.uint8))
+        except Exception as error:  # noqa: BLE001  each backend has errors of its own
+            log.warning("bfloat16 does not work here, float32 is used: %s", _last_line(error))
+            return _compiled(arrays, runtime, "float32")
+    return forward, precision
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("[[")]  # [[the graph's node]]
+    return (said or [type(error).__name__])[-1]
 
 
 class KerasBackbone:
