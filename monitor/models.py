@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from monitor.classifier import Head
 from monitor.domain import TrapwatchError
+from monitor.durable import sync
 
 HEAD_FILE = "head.safetensors"
 CARD_FILE = "model_card.json"
@@ -228,17 +229,9 @@ def _write_whole(partial: Path, final: Path, files: Mapping[str, bytes]) -> None
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o444)
-    _sync_directory(partial)
+    sync(partial)
     os.rename(partial, final)
-    _sync_directory(final.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(final.parent)
 
 
 def _read(file: Path) -> bytes:

@@ -139,11 +139,6 @@ class LabelQueries(LogPart):
             "write more of the path or of the SHA-256"
         )
 
-    def media_of_sha(self, sha256: str) -> int | None:
-        """The media with exactly these bytes."""
-        with self._read() as connection:
-            return connection.execute(select(Media.id).where(Media.sha256 == sha256)).scalar()
-
     def media_of_path(self, path_bytes: bytes) -> int | None:
         """The media that was last taken in under exactly this path."""
         with self._read() as connection:

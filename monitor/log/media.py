@@ -53,6 +53,11 @@ class BatchResult:
     version: str | None = field(default=None)
 
 
+_PENDING = select(Media.id, Media.sha256, Media.captured_at, Deployment.name).join(
+    Deployment, Deployment.id == Media.deployment_id
+)
+
+
 class MediaQueries(LogPart):
     """Everything the way from a file to a classified media needs of the log."""
 
@@ -129,35 +134,20 @@ class MediaQueries(LogPart):
     def pending(self, limit: int, exclude: Sequence[int] = ()) -> list[PendingMedia]:
         """The newest media that wait for the classifier, newest first, `exclude` left out."""
         newest = (
-            select(Media.id, Media.sha256, Media.captured_at, Deployment.name)
-            .join(Deployment, Deployment.id == Media.deployment_id)
-            .where(Media.status == "pending", Media.absent_since.is_(None))
+            _PENDING.where(Media.status == "pending", Media.absent_since.is_(None))
             .order_by(Media.captured_at.desc(), Media.id.desc())
             .limit(limit + len(exclude))
         )
         with self._read() as connection:
             skipped = set(exclude)
             rows = [row for row in connection.execute(newest) if row.id not in skipped][:limit]
-            paths = _paths_of(connection, [row.id for row in rows])
-        return [
-            PendingMedia(row.id, row.sha256, row.name, row.captured_at, paths.get(row.id, ()))
-            for row in rows
-        ]
+            return _with_paths(connection, rows)
 
     def find_media(self, media_ids: Sequence[int]) -> list[PendingMedia]:
         """The same facts for given media, whatever their status."""
-        query = (
-            select(Media.id, Media.sha256, Media.captured_at, Deployment.name)
-            .join(Deployment, Deployment.id == Media.deployment_id)
-            .where(Media.id.in_(media_ids))
-        )
+        query = _PENDING.where(Media.id.in_(media_ids))
         with self._read() as connection:
-            rows = connection.execute(query).all()
-            paths = _paths_of(connection, media_ids)
-        return [
-            PendingMedia(row.id, row.sha256, row.name, row.captured_at, paths.get(row.id, ()))
-            for row in rows
-        ]
+            return _with_paths(connection, connection.execute(query).all())
 
     def record(self, batch: BatchResult, now: datetime) -> None:
         """Write what one batch came to, in one transaction."""
@@ -192,6 +182,15 @@ class MediaQueries(LogPart):
         """Cut the events anew: needed only when the gap in the config has changed."""
         with self._write() as connection:
             regroup(connection, event_gap)
+
+
+def _with_paths(connection: Connection, rows: Sequence[Any]) -> list[PendingMedia]:
+    """Rows of `_PENDING`, each with every path its bytes were seen under."""
+    paths = _paths_of(connection, [row.id for row in rows])
+    return [
+        PendingMedia(row.id, row.sha256, row.name, row.captured_at, paths.get(row.id, ()))
+        for row in rows
+    ]
 
 
 def _paths_of(connection: Connection, media_ids: Sequence[int]) -> dict[int, tuple[bytes, ...]]:

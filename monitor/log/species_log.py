@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from monitor.config import sqlite_path
+from monitor.durable import sync
 from monitor.log.engine import LogError, in_words, open_migrated
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
@@ -87,9 +88,9 @@ class SpeciesLog(
                     copy.execute("PRAGMA journal_mode=DELETE")
                 finally:
                     copy.close()
-            _sync(partial)
+            sync(partial)
             os.replace(partial, target)
-            _sync(target.parent)
+            sync(target.parent)
         except (OSError, LogError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise LogError(f"{target} cannot be written: {reason}") from error
@@ -105,14 +106,6 @@ class SpeciesLog(
                 yield driver
             except connection.dialect.loaded_dbapi.Error as error:
                 raise LogError(f"the log {self.path}: {in_words(error)}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_log(url: str, *, create: bool = False) -> SpeciesLog:
