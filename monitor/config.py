@@ -107,7 +107,7 @@ class Classifier(_Section):
     backbone: Literal["vgg16", "small"] = "vgg16"
     weights: str = "imagenet"
     allow_download: bool = False
-    engine: Literal["auto", "keras"] = "auto"
+    engine: Literal["auto", "keras", "ncnn"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(0, ge=0, le=1024)

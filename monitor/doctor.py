@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from monitor.backbone.trial import FILE, remembered
 from monitor.config import ConfigError, Settings, sqlite_path
 from monitor.deployments import read_deployments
 from monitor.domain import TrapwatchError
@@ -17,6 +18,7 @@ from monitor.locks import LOCK_NAME, is_held
 from monitor.log.engine import choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
 from monitor.models import ModelStore
+from monitor.station import backbone_options
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 LOW_DISK_BYTES = 2e9
@@ -122,14 +124,26 @@ def _weights(settings: Settings) -> Iterator[Check]:
 
 
 def _backbone(settings: Settings) -> Iterator[Check]:
-    if settings.classifier.backbone != "vgg16":
+    classifier = settings.classifier
+    if classifier.backbone != "vgg16":
         yield Check(WARN, "backbone", "small: for tests and drills, it learns little")
         return
-    if importlib.util.find_spec("tensorflow") is None:
-        yield Check(FAIL, "backbone", "TensorFlow is not installed", "pip install tensorflow")
-        return
-    names = ("tensorflow", "keras", "numpy", "pillow")
+    names = ("ncnn", "tensorflow", "keras", "numpy", "pillow")
     yield Check(OK, "backbone", ", ".join(f"{n} {_version(n)}" for n in names))
+    if importlib.util.find_spec("tensorflow") is None:
+        yield Check(FAIL, "training", "TensorFlow is not installed", "pip install tensorflow")
+    if classifier.engine != "auto":
+        yield Check(OK, "engine", f"{classifier.engine}, as the config says")
+        return
+    choice = remembered(backbone_options(settings))
+    if choice is None:
+        yield Check(WARN, "engine", "not tried on this machine yet", "trapwatch run does it")
+        return
+    yield Check(OK, "engine", str(choice))
+    for attempt in choice.attempts:
+        if attempt.problem is not None:
+            advice = f"once mended, delete {settings.data_directory / 'weights' / FILE}"
+            yield Check(WARN, f"engine {attempt.engine}", attempt.problem, advice)
 
 
 def _model(settings: Settings) -> Iterator[Check]:

@@ -1,14 +1,13 @@
-"""How media flow: pending frames, newest first, through decode, backbone and head into the log.
+"""How media flow: pending frames, newest first, through the lanes and the head into the log.
 
-One thread runs `Pipeline.step()`; decoding of the next batches overlaps with the forward pass
-of this one in a small thread pool. The queue IS the table: a kill at any instant loses nothing.
+One thread runs `Pipeline.step()`, one commit each; decoding and the forward pass go on beside it
+in the lanes. The queue IS the table: a kill at any instant loses nothing.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,9 +16,9 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.classifier import Head, predict
-from monitor.domain import FileStamp, shown_path
-from monitor.imaging import DecodeRules, ImageRejected, decode
-from monitor.intake import read_verified
+from monitor.domain import shown_path
+from monitor.imaging import DecodeRules
+from monitor.lanes import Frame, Lanes
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
@@ -27,28 +26,10 @@ from monitor.log.species_log import SpeciesLog
 
 logger = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 RESCORE_PAGE = 500
-BATCHES_AHEAD = 2
-FIRST_BATCH = 8
 RESCORE_AGAIN = timedelta(hours=1)
 """So often past media are looked through once more: a label may have been withdrawn since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """One frame on its way: pixels, or cached features, or why there are neither."""
-
-    media: PendingMedia
-    pixels: Pixels | None = None
-    features: Floats | None = None
-    rejected: str | None = None
-
-    @property
-    def is_absent(self) -> bool:
-        """True if no path of it had its bytes."""
-        return self.pixels is None and self.features is None and self.rejected is None
 
 
 class Pipeline:
@@ -59,7 +40,7 @@ class Pipeline:
         live: the live model, followed from batch to batch.
         unknown_below: see `classifier.predict`.
         clock: the present, in UTC.
-        threads: decode threads.
+        threads: of the lanes.
     """
 
     def __init__(
@@ -74,30 +55,24 @@ class Pipeline:
         threads: int = 2,
     ) -> None:
         self._log, self._features, self._live = log, features, live
-        self._open_backbone = open_backbone
-        self._backbone: Backbone | None = None
-        self._rules, self._unknown_below, self._clock = rules, unknown_below, clock
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._ahead: dict[int, Future[Decoded]] = {}
+        self._unknown_below, self._clock = unknown_below, clock
+        self._lanes = Lanes(log, features, open_backbone, rules, threads)
         self._past = _Past(None)
 
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone, opened at its first use."""
-        if self._backbone is None:
-            self._backbone = self._open_backbone()
-            logger.info("backbone ready: %s", self._backbone.description)
-        return self._backbone
+    def warm_up(self) -> None:
+        """Open the backbone before the first frame comes.
+
+        Raises:
+            BackboneError: it cannot be opened; says why and what to do.
+        """
+        _ = self._lanes.backbone
 
     def close(self) -> None:
         """End the threads and let go of the backbone."""
-        self._ahead.clear()
-        self._pool.shutdown(cancel_futures=True)
-        if self._backbone is not None:
-            self._backbone.close()
+        self._lanes.close()
 
     def step(self) -> int:
-        """Classify one batch, or re-score one page of past media.
+        """Classify what is pending for a second at most, or re-score one page of past media.
 
         Returns:
             how many media were brought on; 0 when there is nothing to do.
@@ -114,22 +89,20 @@ class Pipeline:
         Media whose file is gone or cannot be decoded are left out.
         """
         found: dict[str, Floats] = {}
-        size = self.backbone.batch_size
-        for start in range(0, len(media_ids), size):
-            media = self._log.find_media(media_ids[start : start + size])
-            cached = self._features.get([one.sha256 for one in media])
-            prepared = self._pool.map(lambda one, known=cached: self._prepare(one, known), media)
-            frames = self._with_features(list(prepared))
+        page = self._lanes.at_once
+        for start in range(0, len(media_ids), page):
+            frames = self._lanes.features_of(self._log.find_media(media_ids[start : start + page]))
             found |= {f.media.sha256: f.features for f in frames if f.features is not None}
-            progress(min(start + size, len(media_ids)), len(media_ids))
+            progress(min(start + page, len(media_ids)), len(media_ids))
         return found
 
     def _classify_batch(self) -> int:
-        frames = self._next_batch()
-        if not frames:
+        if not (newest := self._log.pending(1)):
+            self._lanes.advance(newest)
             return 0
-        frames = self._with_features(frames)
+        frames = self._lanes.advance(self._log.pending(self._lanes.window))
         ready = [f for f in frames if f.features is not None]
+        self._features.put([(f.media.sha256, _have(f)) for f in ready if f.is_new])
         result = self._result(frames, ready)
         self._log.record(result, self._clock())
         for frame in frames:
@@ -149,7 +122,7 @@ class Pipeline:
         if moved:
             self._log.mark_found(moved)
 
-    def _result(self, frames: Sequence[Decoded], ready: Sequence[Decoded]) -> BatchResult:
+    def _result(self, frames: Sequence[Frame], ready: Sequence[Frame]) -> BatchResult:
         ids = tuple(f.media.media_id for f in ready)
         head = self._live.head_for(self._features.layout, self._features.size)
         predictions = (
@@ -167,68 +140,6 @@ class Pipeline:
             version=self._live.name if head is not None else None,
         )
 
-    def _next_batch(self) -> list[Decoded]:
-        """The newest pending frames, decoded; the ones after them start to be decoded.
-
-        Asked anew each time, so that a frame that just came goes before those decoded ahead.
-        """
-        size = self._backbone.batch_size if self._backbone is not None else FIRST_BATCH
-        media = self._log.pending(size * (1 + BATCHES_AHEAD))
-        new = [one for one in media if one.media_id not in self._ahead]
-        cached = self._features.get([one.sha256 for one in new])
-        ahead = {one.media_id: self._pool.submit(self._prepare, one, cached) for one in new}
-        futures = [self._ahead.get(one.media_id) or ahead[one.media_id] for one in media]
-        self._ahead = {
-            one.media_id: future for one, future in zip(media[size:], futures[size:], strict=True)
-        }
-        frames = [future.result() for future in futures[:size]]
-        return [  # what was not there when it was decoded ahead may be by now
-            self._decode(one) if frame.is_absent else frame
-            for one, frame in zip(media, frames, strict=False)
-        ]
-
-    def _prepare(self, media: PendingMedia, cached: dict[str, Floats]) -> Decoded:
-        if media.sha256 in cached:
-            return Decoded(media, features=cached[media.sha256])
-        return self._decode(media)
-
-    def _decode(self, media: PendingMedia) -> Decoded:
-        data = read_verified(
-            media.paths, media.sha256, lambda path, stamp: self._note_changed(media, path, stamp)
-        )
-        if data is None:
-            return Decoded(media)
-        try:
-            return Decoded(media, pixels=decode(data, self._rules))
-        except ImageRejected as error:
-            return Decoded(media, rejected=str(error))
-
-    def _note_changed(self, media: PendingMedia, path: bytes, stamp: FileStamp) -> None:
-        """Other bytes behind the very size and time the log knows: no scan can see that, so let
-        the log forget that it knows the path, and the next scan takes it in."""
-        known = self._log.known_files([path]).get(path)
-        if known is not None and known.media_id == media.media_id and known.stamp == stamp:
-            problem = "its bytes changed, its size and time did not; it is taken in anew"
-            self._log.note_unreadable(path, stamp, problem)
-
-    def _with_features(self, frames: Sequence[Decoded]) -> list[Decoded]:
-        """Run the backbone on the frames that have pixels, and keep what it says."""
-        fresh = [f for f in frames if f.pixels is not None]
-        if not fresh:
-            return list(frames)
-        vectors = self.backbone.features(
-            np.stack([f.pixels for f in fresh if f.pixels is not None])
-        )
-        pairs = list(zip(fresh, vectors, strict=True))
-        self._features.put([(f.media.sha256, vector) for f, vector in pairs])
-        by_id = {f.media.media_id: vector for f, vector in pairs}
-        return [
-            Decoded(f.media, features=_as_kept(by_id[f.media.media_id]))
-            if f.media.media_id in by_id
-            else f
-            for f in frames
-        ]
-
     def _rescore_page(self, *, may_read_files: bool) -> int:
         """Let the live model speak of one page of past, unlabelled media: first of all whose
         features are cached, then, when nothing else is to do, of those whose files must be read."""
@@ -240,7 +151,7 @@ class Pipeline:
             return 0
         if self._past.reading and not may_read_files:
             return 0
-        limit = self.backbone.batch_size if self._past.reading else RESCORE_PAGE
+        limit = self._lanes.at_once if self._past.reading else RESCORE_PAGE
         page = self._log.to_rescore(name, limit, self._past.after)
         if page:
             self._rescore(name, head, page)
@@ -279,11 +190,6 @@ class _Past:
         return self.done_at is not None and abs(now - self.done_at) >= RESCORE_AGAIN
 
 
-def _have(frame: Decoded) -> Floats:
+def _have(frame: Frame) -> Floats:
     assert frame.features is not None
     return frame.features
-
-
-def _as_kept(vector: Floats) -> Floats:
-    """The vector as the cache will give it back, so that a re-score says the same."""
-    return np.clip(vector, -65504, 65504).astype(np.float16).astype(np.float32)

@@ -75,7 +75,13 @@ class Service:
         _clear_up(station)
         workers = [
             Worker("watch", station.watch_step, 0.1, WATCH_HANGS_SECONDS),
-            Worker("classify", station.classify_step, 0.2, CLASSIFY_HANGS_SECONDS),
+            Worker(
+                "classify",
+                lambda: _classify(station),
+                0.2,
+                CLASSIFY_HANGS_SECONDS,
+                station.taken_in,
+            ),
         ]
         ticks = Ticks(
             {
@@ -206,6 +212,14 @@ def _guarded(act: Callable[[], None]) -> None:
         act()
     except Exception:
         logger.exception("the service goes on, but this failed")
+
+
+def _classify(station: Station) -> bool:
+    """One step; where nothing is to do, the backbone is opened: the next frame need not wait."""
+    busy = station.classify_step()
+    if not busy:
+        station.pipeline.warm_up()
+    return busy
 
 
 def _clear_up(station: Station) -> None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitor.backbone import INPUT_SIZES, Backbone, BackboneOptions, layout_of, open_backbone
+from monitor.backbone import (
+    INPUT_SIZES,
+    Backbone,
+    BackboneOptions,
+    layout_of,
+    open_backbone,
+    usable_threads,
+)
+from monitor.backbone.trial import remembered
 from monitor.config import Settings
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
 from monitor.domain import utc_now
@@ -21,6 +30,7 @@ from monitor.pipeline import Pipeline
 from monitor.watch import Found, Watcher, monotonic, stamp_of
 
 EVENT_GAP_KEY = "event_gap_seconds"
+ENGINE_KEY = "engine"
 
 
 def decode_rules(settings: Settings) -> DecodeRules:
@@ -49,6 +59,17 @@ def backbone_options(settings: Settings) -> BackboneOptions:
     )
 
 
+def engine_facts(backbone: Backbone, options: BackboneOptions) -> dict[str, object]:
+    """Which engine works here and how fast it was in the trial, for `status`."""
+    choice = remembered(options) if options.engine == "auto" else None
+    return {
+        "description": backbone.description,
+        "lanes": backbone.lanes,
+        "batch_size": backbone.batch_size,
+        "trial": str(choice) if choice else None,
+    }
+
+
 class Station:
     """Everything between the folders and the log, for `run`, `train` and the imports.
 
@@ -67,7 +88,9 @@ class Station:
         self.features = self._open_features()
         self.store = ModelStore(settings.models.directory)
         self.live = LiveModel(self.store, self.log.live_version)
-        threads = settings.classifier.threads or os.cpu_count() or 1
+        self.taken_in = threading.Event()
+        """Set when something was taken in, for whoever classifies."""
+        threads = usable_threads(settings.classifier.threads)
         gap = timedelta(minutes=settings.deployments.event_gap_minutes)
         self.intake = Intake(
             self.log,
@@ -115,6 +138,7 @@ class Station:
         settled = self.watcher.step(monotonic())
         if settled:
             self.intake.take(settled)
+            self.taken_in.set()
         self.quiet = not settled and self.watcher.idle()
         return self.watcher.busy() or self.watcher.hints.waiting()
 
@@ -174,7 +198,9 @@ class Station:
 
     def _get_backbone(self) -> Backbone:
         if self._backbone is None:
-            self._backbone = open_backbone(backbone_options(self.settings))
+            options = backbone_options(self.settings)
+            self._backbone = open_backbone(options)
+            self.log.put_state(ENGINE_KEY, engine_facts(self._backbone, options), self.clock())
         return self._backbone
 
     def _report(self, facts: dict[str, object]) -> None:

@@ -35,6 +35,7 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
             "pid": service.get("pid") if running else None,
             "problems": service.get("problems", {}) if running else {},
         },
+        "engine": log.state("engine"),
         "media": counts,
         "lag_seconds": _lag(oldest, now),
         "watch": log.state("watch"),
@@ -59,6 +60,7 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("station", facts["station"]),
         ("service", f"running, process {service['pid']}" if service["running"] else "not running"),
+        ("engine", _engine_line(facts["engine"])),
         (
             "media",
             f"{media['media']}: {media['classified']} classified, {media['pending']} pending, "
@@ -88,6 +90,13 @@ def _version(row: VersionRow | None) -> dict[str, Any] | None:
     if row is None:
         return None
     return {"name": row.name, "went_live_at": row.went_live_at, "figures": row.figures}
+
+
+def _engine_line(engine: dict[str, Any] | None) -> str:
+    if engine is None:
+        return "not opened yet"
+    found = f"; fastest here: {engine['trial']}" if engine["trial"] else ""
+    return f"{engine['description']}{found}"
 
 
 def _run(row: RunRow | None) -> dict[str, Any] | None:

@@ -22,14 +22,21 @@ class Worker:
             logged and the step tried again after a growing pause: an error never ends a worker.
         idle_seconds: pause after a step that found nothing to do.
         hang_seconds: a step that takes longer than this counts as hung.
+        wake: set by others when there is something to do: it ends the pause of an idle worker.
     """
 
     def __init__(
-        self, name: str, step: Callable[[], bool], idle_seconds: float, hang_seconds: float
+        self,
+        name: str,
+        step: Callable[[], bool],
+        idle_seconds: float,
+        hang_seconds: float,
+        wake: threading.Event | None = None,
     ) -> None:
         self.name, self._step = name, step
         self._idle_seconds, self._hang_seconds = idle_seconds, hang_seconds
         self._stop = threading.Event()
+        self._wake = wake or threading.Event()
         self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.problem: str | None = None
@@ -42,6 +49,7 @@ class Worker:
     def stop(self) -> None:
         """Ask for the end after the step under way."""
         self._stop.set()
+        self._wake.set()
 
     def join(self, seconds: float) -> bool:
         """Wait for the end. True if it came in time."""
@@ -61,13 +69,14 @@ class Worker:
             except Exception as error:  # the edge of a loop: told, then tried again
                 logger.exception("%s: a step failed; it is tried again in %.0f s", self.name, pause)
                 self.problem = f"{type(error).__name__}: {error}"
-                self._wait(pause)
+                self._pause(pause, self._stop)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             self.problem, pause = None, FIRST_PAUSE
             if not busy:
-                self._wait(self._idle_seconds)
+                self._pause(self._idle_seconds, self._wake)
+                self._wake.clear()
 
-    def _wait(self, seconds: float) -> None:
+    def _pause(self, seconds: float, until: threading.Event) -> None:
         self._beat = time.monotonic() + seconds
-        self._stop.wait(seconds)
+        until.wait(seconds)

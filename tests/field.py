@@ -140,10 +140,15 @@ class Field:
 
 
 class Camp(Field):
-    """A field with a classifier: `step` is one of the pipeline's."""
+    """A field with a classifier of two threads: `step` is one of the pipeline's.
 
-    def __init__(self, base: Path, **watch: object) -> None:
+    Args:
+        lanes: 2 as on a CPU, where each thread goes on with the forward pass; 1 as on a GPU.
+    """
+
+    def __init__(self, base: Path, *, lanes: int = 2, **watch: object) -> None:
         super().__init__(base, **watch)
+        self.lanes = lanes
         self.clock = NOW
         self.features = FeatureStore(base / "features.db", LAYOUT.name, LAYOUT.size, 10**7)
         self.store = ModelStore(base / "models")
@@ -152,10 +157,10 @@ class Camp(Field):
 
     def new_pipeline(self, unknown_below: float = 0.0) -> Pipeline:
         def opened() -> Backbone:
-            return open_backbone(BackboneOptions(backbone="small", batch_size=4))
+            return open_backbone(BackboneOptions("small", batch_size=4, threads=self.lanes))
 
         parts = (self.log, self.features, opened, self.live, RULES, unknown_below)
-        return Pipeline(*parts, lambda: self.clock)
+        return Pipeline(*parts, lambda: self.clock, threads=2)
 
     def close(self) -> None:
         self.pipeline.close()

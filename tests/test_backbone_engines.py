@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from monitor.backbone import Backbone, BackboneError, BackboneOptions, layout_of, open_backbone
-from monitor.backbone.keras_engine import KerasBackbone, _compiled, build_vgg16
+from monitor.backbone.keras_engine import KerasBackbone, _compiled, _precision_of, build_vgg16
 from monitor.backbone.keras_runtime import TensorFlowRuntime, _cpu_has_bfloat16, open_runtime
 from monitor.backbone.weight_files import LAYERS, read_arrays
 from monitor.backbone.weights import Arrays, fingerprint, load_vgg16
@@ -40,7 +40,7 @@ def arrays(weights_cache: Path) -> Arrays:
 @pytest.fixture(scope="module")
 def vgg16(weights_cache: Path) -> Iterator[KerasBackbone]:
     options = BackboneOptions(
-        precision="float32", device="cpu", batch_size=2, weights_cache=weights_cache
+        "vgg16", "imagenet", "keras", "cpu", "float32", batch_size=2, weights_cache=weights_cache
     )
     backbone = open_backbone(options)
     assert isinstance(backbone, KerasBackbone)
@@ -102,7 +102,9 @@ def test_a_worker_thread_gets_the_same_features(vgg16: KerasBackbone, frames: Im
 def test_bfloat16_is_close_to_float32(
     vgg16: KerasBackbone, weights_cache: Path, frames: Images
 ) -> None:
-    options = BackboneOptions(precision="bfloat16", device="cpu", weights_cache=weights_cache)
+    options = BackboneOptions(
+        "vgg16", "imagenet", "keras", "cpu", "bfloat16", weights_cache=weights_cache
+    )
     coarse = open_backbone(options)
     can = "CPU, bfloat16" in coarse.description  # else float32, after a trial that failed
     assert can or not _cpu_has_bfloat16() or os.environ.get("ONEDNN_MAX_CPU_ISA")
@@ -131,8 +133,8 @@ def test_where_bfloat16_fails_float32_is_used_and_said(
         def refuse(self, images: Images) -> NDArray[np.float32]:
             raise RuntimeError("Graph execution error:\ncould not create a primitive descriptor")
 
-    forward, precision = _compiled(arrays, OldProcessor(), "bfloat16")
-    assert precision == "float32"
+    model, forward = _compiled(arrays, OldProcessor(), "bfloat16")
+    assert _precision_of(model) == "float32"
     assert forward(np.zeros((2, 224, 224, 3), np.uint8)).shape == (2, 1280)
     assert "float32 is used: could not create a primitive descriptor" in caplog.text
 
@@ -143,11 +145,11 @@ def test_own_weights_give_a_layout_of_another_name(arrays: Arrays, tmp_path: Pat
     for name, content in (("own", own), ("same", arrays)):
         save_file(content, tmp_path / f"{name}.safetensors")
     standard = layout_of("vgg16")
-    options = BackboneOptions(weights=str(tmp_path / "own.safetensors"), device="cpu")
+    options = BackboneOptions("vgg16", str(tmp_path / "own.safetensors"), "keras", "cpu")
     layout = open_backbone(options).layout
     assert layout.name == f"{standard.name}@{fingerprint(own)[:12]}"
     assert layout.parts == standard.parts
-    options = BackboneOptions(weights=str(tmp_path / "same.safetensors"), device="cpu")
+    options = BackboneOptions("vgg16", str(tmp_path / "same.safetensors"), "keras", "cpu")
     assert open_backbone(options).layout == standard
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from monitor.backbone import trial
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, OK, WARN, Check, examine
 from monitor.domain import iso_utc, utc_now
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
+from monitor.station import backbone_options
 from monitor.status import status_lines, status_of
 
 
@@ -130,3 +132,34 @@ def _stamp():  # type: ignore[no-untyped-def]
     from monitor.domain import FileStamp
 
     return FileStamp(1, 1)
+
+
+def test_the_engine_and_its_trial_are_shown(settings: Settings, monkeypatch) -> None:
+    classifier = settings.classifier.model_copy(update={"backbone": "vgg16"})
+    station = settings.model_copy(update={"classifier": classifier})
+    check = finding(examine(station), "engine")
+    assert (check.state, check.finding) == (WARN, "not tried on this machine yet")
+    crashed = "it crashed with signal 4"
+    attempts = {
+        "ncnn": trial.Attempt("ncnn", problem=crashed),
+        "keras": trial.Attempt("keras", 2.5, device="CPU"),
+    }
+    monkeypatch.setattr(trial, "attempt", lambda options: attempts[options.engine])
+    trial.with_best_engine(backbone_options(station))
+    checks = examine(station)
+    assert finding(checks, "engine").state == OK
+    assert "keras 2.5 images/s" in finding(checks, "engine").finding
+    assert finding(checks, "engine ncnn").finding == crashed
+    assert "engine.json" in finding(checks, "engine ncnn").advice
+    fixed = classifier.model_copy(update={"engine": "keras"})
+    checks = examine(settings.model_copy(update={"classifier": fixed}))
+    assert finding(checks, "engine").finding == "keras, as the config says"
+
+
+def test_status_tells_the_engine(settings: Settings) -> None:
+    with open_log(settings.database.url, create=True) as log:
+        assert dict(status_lines(status_of(settings, log)))["engine"] == "not opened yet"
+        facts = {"description": "ncnn 1.0, CPU, float32", "trial": "ncnn (ncnn 5.0 images/s)"}
+        log.put_state("engine", facts, utc_now())
+        line = dict(status_lines(status_of(settings, log)))["engine"]
+    assert line == "ncnn 1.0, CPU, float32; fastest here: ncnn (ncnn 5.0 images/s)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
+import monitor.lanes as lanes_page
 import monitor.pipeline as pipeline_page
 from monitor.domain import Observation
 
@@ -19,22 +21,23 @@ DAYS = [f"202605{day:02d}_120000.jpg" for day in range(1, 29)]
 """Names that tell the capture time, oldest first."""
 
 
-@pytest.fixture
-def camp(tmp_path):
-    one = Camp(tmp_path)
+@pytest.fixture(params=[2, 1], ids=["a lane for each thread", "one lane for all threads"])
+def camp(tmp_path, request, monkeypatch):
+    monkeypatch.setattr(lanes_page, "CALLS_AHEAD", 1)
+    one = Camp(tmp_path, lanes=request.param)
     yield one
     one.close()
 
 
 def count_reads(monkeypatch) -> list[bytes]:
     """Every path that is read for its pixels from now on."""
-    read, real = [], pipeline_page.read_verified
+    read, real = [], lanes_page.read_verified
 
     def reading(paths, *others):
         read.extend(paths)
         return real(paths, *others)
 
-    monkeypatch.setattr(pipeline_page, "read_verified", reading)
+    monkeypatch.setattr(lanes_page, "read_verified", reading)
     return read
 
 
@@ -66,34 +69,57 @@ def classified(camp: Camp) -> list[str]:
 
 def test_the_newest_frames_are_classified_first(camp):
     fill(camp)
-    done = camp.step()
-    assert 0 < done < len(DAYS)
-    assert classified(camp) == DAYS[-done:]
+    under_way = camp.pipeline._lanes.window
+    assert under_way < len(DAYS)
     while camp.step():
         count = len(classified(camp))
-        assert classified(camp) == DAYS[-count:]
+        newest = DAYS[-min(count + under_way, len(DAYS)) :]  # those under way end in any order
+        assert set(classified(camp)) <= set(newest)
     assert classified(camp) == DAYS
 
 
 def test_a_frame_that_comes_during_a_backlog_goes_before_it(camp):
+    for number in range(100):
+        camp.put(f"20260501_12{number // 60:02d}{number % 60:02d}.jpg", jpeg(number))
+    camp.settle()
+    camp.step()
+    camp.put("20260601_120000.jpg", jpeg(1000))
+    camp.rescan()
+    for _ in range(3):  # what is under way and done is taken first
+        camp.step()
+    assert "20260601_120000.jpg" in classified(camp)
+    assert len(classified(camp)) < 100
+
+
+def test_a_frame_that_comes_goes_before_those_that_wait_for_a_thread(camp, monkeypatch):
+    begun, go_on = [], threading.Event()
+    real = lanes_page.read_verified
+
+    def held_up(paths, *others):
+        begun.append(os.path.basename(os.fsdecode(paths[0])))
+        assert go_on.wait(20)
+        return real(paths, *others)
+
     fill(camp)
-    camp.step()
-    camp.step()
-    assert len(classified(camp)) < len(DAYS)
+    monkeypatch.setattr(lanes_page, "read_verified", held_up)
+    lanes = camp.pipeline._lanes
+    lanes._schedule(camp.log.pending(lanes.window))
     camp.put("20260601_120000.jpg", jpeg(99))
     camp.rescan()
-    camp.step()
-    assert "20260601_120000.jpg" in classified(camp)
-    assert len(classified(camp)) < len(DAYS)
+    lanes._schedule(camp.log.pending(lanes.window))
+    go_on.set()
+    camp.classify_all()
+    assert begun.index("20260601_120000.jpg") <= 2 * 4  # two threads had begun on a part each
+    assert set(begun) == {*DAYS, "20260601_120000.jpg"}
 
 
 def test_there_is_an_end(camp):
     assert camp.step() == 0
     fill(camp)
-    steps = 0
-    while camp.step():
-        steps += 1
-    assert steps == 1 + (len(DAYS) - pipeline_page.FIRST_BATCH) // 4
+    brought_on = 0
+    while done := camp.step():
+        brought_on += done
+    assert brought_on == len(DAYS)
     assert camp.step() == 0
 
 
@@ -211,7 +237,7 @@ def test_a_file_that_came_back_after_it_was_tried_ahead_is_tried_again(camp):
     for name in kept:
         os.rename(camp.root / name, camp.root / f".{name}")
     camp.step()  # the older ones are tried ahead, and are not there
-    for future in camp.pipeline._ahead.values():
+    for future in camp.pipeline._lanes._under_way.values():
         future.result()
     for name in kept:
         os.rename(camp.root / f".{name}", camp.root / name)
@@ -223,11 +249,11 @@ def test_a_file_renamed_while_its_old_path_is_tried_does_not_wait_for_the_next_s
     camp, monkeypatch
 ):
     fill(camp, DAYS[:1])
-    real = pipeline_page.read_verified
+    real = lanes_page.read_verified
 
     def renamed_meanwhile(paths, *others):
         data = real([b"/nothing"], *others)
-        monkeypatch.setattr(pipeline_page, "read_verified", real)
+        monkeypatch.setattr(lanes_page, "read_verified", real)
         os.rename(camp.root / DAYS[0], camp.root / "new name.jpg")
         return data
 
@@ -236,7 +262,7 @@ def test_a_file_renamed_while_its_old_path_is_tried_does_not_wait_for_the_next_s
         monkeypatch.undo()
         camp.log.record(batch, now)
 
-    monkeypatch.setattr(pipeline_page, "read_verified", renamed_meanwhile)
+    monkeypatch.setattr(lanes_page, "read_verified", renamed_meanwhile)
     monkeypatch.setattr(camp.log, "record", late)
     camp.classify_all()
     assert [status for _, status in camp.media()] == ["classified"]
@@ -438,7 +464,7 @@ def test_a_batch_that_could_not_be_recorded_is_tried_again(camp, monkeypatch):
 def test_a_decode_that_fails_for_a_passing_reason_is_tried_again(camp, monkeypatch):
     fill(camp)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline_page, "decode", lambda *a: (_ for _ in ()).throw(MemoryError))
+        patch.setattr(lanes_page, "decode", lambda *a: (_ for _ in ()).throw(MemoryError))
         for _ in range(3):
             with pytest.raises(MemoryError):
                 camp.step()
@@ -451,6 +477,26 @@ def test_a_decode_that_fails_for_a_passing_reason_is_tried_again(camp, monkeypat
     assert classified(camp) == DAYS
 
 
+def test_one_frame_that_fails_does_not_hold_up_the_others(camp, monkeypatch):
+    fill(camp)
+    real, poor = lanes_page.decode, jpeg(5)
+
+    def decode(data, rules):
+        if data == poor:
+            raise MemoryError
+        return real(data, rules)
+
+    monkeypatch.setattr(lanes_page, "decode", decode)
+    with pytest.raises(MemoryError):
+        camp.classify_all()
+    part = 4 if camp.lanes == 2 else 1
+    assert len(classified(camp)) >= len(DAYS) - part
+    assert DAYS[5] not in classified(camp)
+    monkeypatch.undo()
+    camp.classify_all()
+    assert classified(camp) == DAYS
+
+
 def test_memory_is_bounded_whatever_waits(camp):
     for number in range(300):
         camp.put(f"{number}.jpg", jpeg(number))
@@ -458,12 +504,12 @@ def test_memory_is_bounded_whatever_waits(camp):
     most = 0
     for _ in range(30):
         camp.step()
-        most = max(most, len(camp.pipeline._ahead))
-    assert most <= 8 * pipeline_page.BATCHES_AHEAD
+        most = max(most, len(camp.pipeline._lanes._under_way))
+    assert 0 < most <= camp.pipeline._lanes.window
     camp.classify_all()
-    assert camp.pipeline._ahead == {}
+    assert camp.pipeline._lanes._under_way == {}
     gc.collect()
-    assert not [o for o in gc.get_objects() if isinstance(o, pipeline_page.Decoded)]
+    assert not [o for o in gc.get_objects() if isinstance(o, lanes_page.Frame)]
 
 
 def test_closing_twice_or_without_a_single_frame_is_fine(tmp_path):

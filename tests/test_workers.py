@@ -28,7 +28,7 @@ def test_a_step_that_raises_is_tried_again_after_a_growing_pause(
 
     worker = Worker("test", step, 0.5, 10)
     monkeypatch.setattr(workers, "LONGEST_PAUSE", 3.0)
-    monkeypatch.setattr(worker, "_wait", pauses.append)
+    monkeypatch.setattr(worker, "_pause", lambda seconds, until: pauses.append(seconds))
     worker.start()
     assert done.wait(5)
     worker.stop()
@@ -91,3 +91,19 @@ def _until(true: object) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_idle_worker_is_woken_when_there_is_something_to_do() -> None:
+    news, steps = threading.Event(), threading.Semaphore(0)
+
+    def step() -> bool:
+        steps.release()
+        return False
+
+    worker = Worker("test", step, 3600, 10, news)
+    worker.start()
+    assert steps.acquire(timeout=10)
+    news.set()
+    assert steps.acquire(timeout=10)
+    worker.stop()
+    assert worker.join(10)

@@ -9,6 +9,7 @@ Importing this package costs nothing: an engine is imported when it is opened.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -44,7 +45,7 @@ class FeatureLayout:
 
 
 class Backbone(Protocol):
-    """One opened engine. Not thread-safe itself: one thread calls it, others may run beside."""
+    """One opened engine. Any number of threads may call it at once; `lanes` of them pay off."""
 
     @property
     def name(self) -> str:
@@ -60,7 +61,11 @@ class Backbone(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many images go through at once; may fall when memory runs out."""
+        """Up to how many images in one call pay off; may fall when memory runs out."""
+
+    @property
+    def lanes(self) -> int:
+        """Threads in `features` at once that keep the device busy: all of a CPU, 1 on a GPU."""
 
     @property
     def description(self) -> str:
@@ -83,21 +88,49 @@ class Backbone(Protocol):
         """Let go of memory; the backbone cannot be used afterwards."""
 
 
+Engine = Literal["auto", "keras", "ncnn"]
+"""`auto` is whichever of the others a trial found fastest on this machine."""
+
+MapLayer = Literal["block4_conv3", "block4_pool"]
+"""Maps that scene memory and fine-tuning start from; 512 channels, 1/8 and 1/16 of the picture."""
+
+
+class MapBackbone(Backbone, Protocol):
+    """A backbone that also shows where in a picture its features lie: VGG16 on any engine."""
+
+    def features_and_maps(
+        self, images: NDArray[np.uint8], layer: MapLayer = "block4_pool"
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Feature vectors and one layer's maps, from one pass.
+
+        Args:
+            images: uint8 (n, height, width, 3), RGB; n from 1, any height and width from 32.
+
+        Returns:
+            float32 (n, layout.size) and float32 (n, height / 8 or 16, width / 8 or 16, 512),
+            rounded down.
+
+        Raises:
+            BackboneError: the array has another shape or type, or memory ran out.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class BackboneOptions:
     """The part of `classifier` in config.yaml that an engine needs.
 
     Attributes:
         weights: `imagenet`, or a path of a user's own .safetensors or .h5 file.
+        engine: `auto` takes the one that a trial found fastest on this machine.
         threads: processor threads an engine may use; 0 means all.
-        batch_size: images at once; 0 means 8 on a CPU and 64 on a GPU.
+        batch_size: images at once; 0 leaves it to the engine, or to the trial on a GPU.
         weights_cache: folder in which verified weights are kept for fast starts.
         allow_download: whether the ImageNet weights may be fetched from the network.
     """
 
     backbone: Literal["vgg16", "small"] = "vgg16"
     weights: str = "imagenet"
-    engine: Literal["auto", "keras"] = "auto"
+    engine: Engine = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = 0
@@ -126,6 +159,7 @@ LAYOUTS = {
 }
 
 
+SMALLEST_SIDE = 32  # of a picture: five poolings leave one cell of it
 INPUT_SIZES = {"vgg16": 224, "small": 64}
 """Height and width of the images each backbone takes, in pixels."""
 
@@ -149,6 +183,25 @@ def check_images(images: NDArray[np.uint8], input_size: int) -> None:
         )
 
 
+def check_pictures(images: NDArray[np.uint8]) -> None:
+    """Raise BackboneError unless `images` is uint8 (n, height, width, 3), n >= 1, sides >= 32."""
+    sound = images.ndim == 4 and images.shape[3] == 3 and min(images.shape[1:3]) >= SMALLEST_SIDE
+    if images.dtype != np.uint8 or not sound or not len(images):
+        raise BackboneError(
+            f"Maps are made of uint8 images of shape (n, height, width, 3), n from 1, height and "
+            f"width from {SMALLEST_SIDE}, not of {images.dtype} of shape {images.shape}."
+        )
+
+
+def usable_threads(threads: int) -> int:
+    """The given number; for 0, the processors that this process may run on."""
+    if threads:
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def open_backbone(options: BackboneOptions) -> Backbone:
     """Load the weights and make the engine ready.
 
@@ -160,9 +213,17 @@ def open_backbone(options: BackboneOptions) -> Backbone:
     if options.backbone == "small":
         from monitor.backbone.small_engine import SmallBackbone
 
-        return SmallBackbone(options.batch_size)
-    if options.engine not in ("auto", "keras"):
-        raise BackboneError(f"There is no engine '{options.engine}'; known are: auto, keras.")
+        return SmallBackbone(options.batch_size, usable_threads(options.threads))
+    if options.engine == "auto":
+        from monitor.backbone.trial import with_best_engine
+
+        options = with_best_engine(options)
+    if options.engine == "ncnn":
+        from monitor.backbone.ncnn_engine import open_ncnn
+
+        return open_ncnn(options)
+    if options.engine != "keras":
+        raise BackboneError(f"There is no engine '{options.engine}'; known are: auto, keras, ncnn.")
     from monitor.backbone.keras_engine import open_keras
 
     return open_keras(options)

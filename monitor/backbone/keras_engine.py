@@ -17,18 +17,21 @@ from monitor.backbone import (
     BackboneError,
     BackboneOptions,
     FeatureLayout,
+    MapLayer,
     check_images,
-    layout_of,
+    check_pictures,
+    usable_threads,
 )
 from monitor.backbone.keras_runtime import Forward, Runtime, open_runtime
 from monitor.backbone.weight_files import LAYERS, VGG16_BLOCKS, Arrays
-from monitor.backbone.weights import IMAGENET_FINGERPRINT, fingerprint, load_vgg16
+from monitor.backbone.weights import MEAN_RGB, layout_of_weights, load_vgg16
 
 log = logging.getLogger(__name__)
 
 INPUT_SIZE = 224
-CPU_BATCH, GPU_BATCH = 8, 64
-MEAN_RGB = (123.68, 116.779, 103.939)  # of ImageNet, as VGG was trained
+MOST_MAP_GRAPHS = 8  # each picture size is a graph of its own, as JAX demands
+CLOSED = "This backbone was closed; open another one."
+CPU_BATCH, GPU_BATCH = 4, 64  # on a CPU, more gains nothing, and a new frame would wait longer
 
 
 def open_keras(options: BackboneOptions) -> KerasBackbone:
@@ -42,27 +45,35 @@ def open_keras(options: BackboneOptions) -> KerasBackbone:
     precision: str = options.precision
     if precision == "auto":
         precision = "bfloat16" if runtime.fast_bfloat16 else "float32"
-    forward, precision = _compiled(arrays, runtime, precision)
+    model, forward = _compiled(arrays, runtime, precision)
+    on_gpu = runtime.device == "GPU"
     return KerasBackbone(
         forward=forward,
         runtime=runtime,
-        layout=_layout(options.weights, arrays),
-        precision=precision,
-        batch_size=options.batch_size or (GPU_BATCH if runtime.device == "GPU" else CPU_BATCH),
+        layout=layout_of_weights(options.weights, arrays),
+        precision=_precision_of(model),
+        batch_size=options.batch_size or (GPU_BATCH if on_gpu else CPU_BATCH),
+        lanes=1 if on_gpu else usable_threads(options.threads),
+        model=model,
     )
 
 
-def _compiled(arrays: Arrays, runtime: Runtime, precision: str) -> tuple[Forward, str]:
+def _compiled(arrays: Arrays, runtime: Runtime, precision: str) -> tuple[Any, Forward]:
     """The network in that precision; in float32 where this processor cannot do bfloat16, which
     oneDNN says only when it is asked to."""
-    forward = runtime.compile(build_vgg16(arrays, precision))
+    model = build_vgg16(arrays, precision)
+    forward = runtime.compile(model)
     if precision == "bfloat16" and runtime.device == "CPU":
         try:
             forward(np.zeros((1, INPUT_SIZE, INPUT_SIZE, 3), np.uint8))
         except Exception as error:  # noqa: BLE001  each backend has errors of its own
             log.warning("bfloat16 does not work here, float32 is used: %s", _last_line(error))
             return _compiled(arrays, runtime, "float32")
-    return forward, precision
+    return model, forward
+
+
+def _precision_of(model: Any) -> str:
+    return str(model.get_layer(LAYERS[0]).compute_dtype)
 
 
 def _last_line(error: Exception) -> str:
@@ -84,12 +95,17 @@ class KerasBackbone:
         layout: FeatureLayout,
         precision: str,
         batch_size: int,
+        lanes: int = 1,
+        model: Any = None,
     ) -> None:
         self.layout = layout
         self.batch_size = batch_size
+        self.lanes = lanes
         self.description = f"{runtime.name}, {runtime.device}, {precision}"
         self._runtime = runtime
         self._forward: Forward | None = forward
+        self._model = model
+        self._map_forwards: dict[tuple[str, int, int], Forward] = {}
 
     @property
     def traces(self) -> int:
@@ -111,13 +127,33 @@ class KerasBackbone:
                 start += len(batch)
         return found
 
+    def features_and_maps(
+        self, images: NDArray[np.uint8], layer: MapLayer = "block4_pool"
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both from one pass; see MapBackbone.features_and_maps."""
+        check_pictures(images)
+        if self._forward is None:
+            raise BackboneError(CLOSED)
+        height, width = images.shape[1:3]
+        forward = self._map_forwards.get((layer, height, width))
+        if forward is None:
+            if len(self._map_forwards) >= MOST_MAP_GRAPHS:
+                self._map_forwards.clear()
+            forward = self._runtime.compile(_with_map(self._model, layer, height, width))
+            self._map_forwards[layer, height, width] = forward
+        both, size = forward(images), self.layout.size
+        cell = 8 if layer == "block4_conv3" else 16
+        shape = (len(images), height // cell, width // cell, -1)
+        return both[:, :size], both[:, size:].reshape(shape)
+
     def close(self) -> None:
         """Let go of the network; TensorFlow itself stays in memory until the process ends."""
-        self._forward = None
+        self._forward, self._model = None, None
+        self._map_forwards.clear()
 
     def _of_batch(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._forward is None:
-            raise BackboneError("This backbone was closed; open another one.")
+            raise BackboneError(CLOSED)
         count = len(batch)
         missing = self.batch_size - count
         if missing and self._runtime.fixed_shapes:
@@ -149,18 +185,48 @@ def build_vgg16(arrays: Arrays, precision: str, input_size: int = INPUT_SIZE) ->
         are named as in keras.applications.VGG16.
     """
     import keras
-    from keras import ops
 
     inputs = keras.Input((input_size, input_size, 3), dtype="uint8", name="images")
-    # RGB minus the mean, then turned to BGR, in float32: bfloat16 would round the difference.
-    centred = ops.subtract(ops.cast(inputs, "float32"), np.array(MEAN_RGB, np.float32))
-    pools = _conv_stack(ops.cast(ops.flip(centred, axis=-1), precision), precision)
-    averages = [ops.mean(ops.cast(pool, "float32"), axis=(1, 2)) for pool in pools[2:]]
-    model = keras.Model(inputs, ops.concatenate(averages, axis=-1), name="vgg16")
+    pools = _conv_stack(_prepared(inputs, precision), precision)
+    model = keras.Model(inputs, _averages(pools), name="vgg16")
     for layer in LAYERS:
         model.get_layer(layer).set_weights([arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]])
     model.trainable = False
     return model
+
+
+def _prepared(images: Any, precision: str) -> Any:
+    """RGB minus the mean, then turned to BGR, in float32: bfloat16 would round the difference."""
+    from keras import ops
+
+    centred = ops.subtract(ops.cast(images, "float32"), np.array(MEAN_RGB, np.float32))
+    return ops.cast(ops.flip(centred, axis=-1), precision)
+
+
+def _averages(pools: list[Any]) -> Any:
+    """Means over space of the last three blocks' outputs, float32 (n, 1280)."""
+    from keras import ops
+
+    means = [ops.mean(ops.cast(pool, "float32"), axis=(1, 2)) for pool in pools[2:]]
+    return ops.concatenate(means, axis=-1)
+
+
+def _with_map(model: Any, layer: str, height: int, width: int) -> Any:
+    """The same layers for pictures of another size. The output is the features and, behind them,
+    the flattened map: one tensor, so that every runtime can return it."""
+    import keras
+    from keras import ops
+
+    inputs = keras.Input((height, width, 3), dtype="uint8", name="images")
+    maps, pools, wanted = _prepared(inputs, _precision_of(model)), [], None
+    for block, (convolutions, _) in enumerate(VGG16_BLOCKS, start=1):
+        steps = [f"conv{number}" for number in range(1, convolutions + 1)]
+        for name in (f"block{block}_{step}" for step in (*steps, "pool")):
+            maps = model.get_layer(name)(maps)
+            wanted = maps if name == layer else wanted
+        pools.append(maps)
+    flat = keras.layers.Flatten()(ops.cast(wanted, "float32"))
+    return keras.Model(inputs, ops.concatenate([_averages(pools), flat], axis=-1))
 
 
 def _conv_stack(maps: Any, precision: str) -> list[Any]:
@@ -183,14 +249,3 @@ def _conv_stack(maps: Any, precision: str) -> list[Any]:
         maps = layers.MaxPooling2D(2, 2, name=f"block{block}_pool", **common)(maps)
         pools.append(maps)
     return pools
-
-
-def _layout(weights: str, arrays: Arrays) -> FeatureLayout:
-    """A user's own weights give other features, so their layout has another name."""
-    standard = layout_of("vgg16")
-    if weights == "imagenet":
-        return standard
-    mark = fingerprint(arrays)
-    if mark == IMAGENET_FINGERPRINT:
-        return standard
-    return FeatureLayout(f"{standard.name}@{mark[:12]}", standard.parts)

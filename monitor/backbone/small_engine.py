@@ -27,10 +27,11 @@ class SmallBackbone:
     input_size = INPUT_SIZE
     description = "fixed random filters in numpy, CPU (learns little; for tests and drills)"
 
-    def __init__(self, batch_size: int = 0) -> None:
+    def __init__(self, batch_size: int = 0, lanes: int = 1) -> None:
         # RandomState's stream is frozen by numpy for good, default_rng's is not.
         random = np.random.RandomState(SEED)
         self.batch_size = batch_size or 8
+        self.lanes = lanes
         self._level1 = _random_filters(random, 4, 3)
         self._level2 = _random_filters(random, 3, FILTERS)
         self._closed = False

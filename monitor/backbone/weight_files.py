@@ -6,7 +6,6 @@ reads arrays only: nothing in a weights file is ever executed.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import BackboneError
-from monitor.durable import sync
+from monitor.durable import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -179,14 +178,4 @@ def write_arrays(arrays: Arrays, path: Path) -> None:
     """
     from safetensors.numpy import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(save(arrays))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync(path.parent)
+    write_whole(save(arrays), path)

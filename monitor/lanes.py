@@ -1,0 +1,242 @@
+"""Frames on their way to their features: read, decoded and put through the backbone.
+
+On a CPU each thread of the pool is a lane: it decodes a few frames and goes on with their forward
+pass itself, so that every core is busy and no two fight over one. A GPU has one lane, fed by all
+threads. The newest frames go first, also past those that wait for a thread already.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.backbone import Backbone
+from monitor.domain import FileStamp
+from monitor.imaging import DecodeRules, ImageRejected, decode
+from monitor.intake import read_verified
+from monitor.log.features import FeatureStore
+from monitor.log.media import PendingMedia
+from monitor.log.species_log import SpeciesLog
+
+logger = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+CALLS_AHEAD = 16
+"""Calls of the backbone, for each lane, that are under way or wait for a thread."""
+BATCHES_AHEAD = 2
+"""The same where one lane is fed by all threads: batches that are being decoded."""
+TAKE_SECONDS = 1.0
+"""So often at least, what is done is taken: one commit a second is no load for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame on its way: pixels, then features, or why there are neither.
+
+    Attributes:
+        features: float32 (d,), as the cache gives them back.
+        is_new: the features were computed now, and are not in the cache yet.
+    """
+
+    media: PendingMedia
+    pixels: Pixels | None = None
+    features: Floats | None = None
+    is_new: bool = False
+    rejected: str | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """True if no path of it had its bytes."""
+        return self.pixels is None and self.features is None and self.rejected is None
+
+
+class Lanes:
+    """The threads, the backbone, and what is under way.
+
+    Args:
+        open_backbone: called once, when the first frame needs it.
+        threads: of the pool.
+    """
+
+    def __init__(
+        self,
+        log: SpeciesLog,
+        features: FeatureStore,
+        open_backbone: Callable[[], Backbone],
+        rules: DecodeRules,
+        threads: int,
+    ) -> None:
+        self._log, self._features, self._rules = log, features, rules
+        self._open_backbone = open_backbone
+        self._backbone: Backbone | None = None
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
+        self._under_way: dict[int, Future[list[Frame]]] = {}
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone, opened at its first use."""
+        if self._backbone is None:
+            self._backbone = self._open_backbone()
+            logger.info("backbone ready: %s", self._backbone.description)
+        return self._backbone
+
+    @property
+    def at_once(self) -> int:
+        """How many frames are in the backbone when every lane is busy."""
+        return self.backbone.batch_size * self.backbone.lanes
+
+    @property
+    def window(self) -> int:
+        """How many of the newest pending frames `advance` should be given."""
+        return self.at_once * (CALLS_AHEAD if self._is_cpu else 1 + BATCHES_AHEAD)
+
+    def close(self) -> None:
+        """End the threads and let go of the backbone."""
+        self._under_way.clear()
+        self._pool.shutdown(cancel_futures=True)
+        if self._backbone is not None:
+            self._backbone.close()
+
+    def advance(self, media: Sequence[PendingMedia]) -> list[Frame]:
+        """Bring frames on, the first ones first, and give back those that are done.
+
+        Waits until half of them are done, or a second has passed and at least one is. The others
+        stay under way; give them again the next time, and new ones before, between or behind.
+
+        Raises:
+            BackboneError: the backbone cannot be opened or used. A frame that fails for another
+                reason is tried again, and told when nothing else is done.
+        """
+        if not media:
+            self._under_way.clear()
+            return []
+        self._schedule(media)
+        enough = self.window // 2 if self._is_cpu else self.backbone.batch_size
+        frames = [self._looked_for_again(frame) for frame in self._done(media, enough)]
+        return self._with_features(frames)
+
+    def features_of(self, media: Sequence[PendingMedia]) -> list[Frame]:
+        """All of these, whatever is under way besides; features are kept in the cache by it."""
+        parts = self._submitted(media)
+        frames = self._with_features([frame for part in parts for frame in part.future.result()])
+        self._features.put(
+            [(f.media.sha256, f.features) for f in frames if f.is_new and f.features is not None]
+        )
+        return frames
+
+    @property
+    def _is_cpu(self) -> bool:
+        """Whether each thread goes on with the forward pass of what it decoded."""
+        return self.backbone.lanes >= self._threads
+
+    def _schedule(self, media: Sequence[PendingMedia]) -> None:
+        """Let the pool work on `media`, in this order as far as it has not begun."""
+        known = self._under_way
+        new = next((i for i, one in enumerate(media) if one.media_id not in known), len(media))
+        for one in media[new:]:  # what has no thread yet waits behind the new ones
+            if one.media_id in known:
+                known[one.media_id].cancel()
+        self._under_way = {
+            one.media_id: known[one.media_id]
+            for one in media
+            if one.media_id in known and not known[one.media_id].cancelled()
+        }
+        for part in self._submitted([m for m in media if m.media_id not in self._under_way]):
+            self._under_way |= {one.media_id: part.future for one in part.media}
+
+    def _done(self, media: Sequence[PendingMedia], enough: int) -> list[Frame]:
+        """The frames that are done, newest first; waits as `advance` says."""
+        deadline = time.monotonic() + TAKE_SECONDS
+        of = self._under_way
+        futures = list(dict.fromkeys(of[one.media_id] for one in media))
+        while open_ones := [future for future in futures if not future.done()]:
+            good = sum(_is_good(of[one.media_id]) for one in media)
+            left = deadline - time.monotonic()
+            if good >= enough or (good and left <= 0):
+                break
+            wait(open_ones, max(left, 0.0) if good else None, FIRST_COMPLETED)
+        done = sorted((f for f in futures if f.done()), key=lambda f: not _is_good(f))
+        if not self._is_cpu:
+            done = done[: self.backbone.batch_size]
+        self._under_way = {i: future for i, future in of.items() if future not in done}
+        frames = [f for future in done if not future.exception() for f in future.result()]
+        if not frames:
+            done[0].result()  # raises: nothing else is to be had, so let it be told
+        return frames
+
+    def _submitted(self, media: Sequence[PendingMedia]) -> list[_Part]:
+        """Parts of one backbone call each, given to the pool, evenly over the lanes."""
+        cached = self._features.get([one.sha256 for one in media])
+        most = self.backbone.batch_size if self._is_cpu else 1
+        size = max(1, min(most, math.ceil(len(media) / self._threads)))
+        parts = [media[start : start + size] for start in range(0, len(media), size)]
+        return [_Part(part, self._pool.submit(self._prepare, part, cached)) for part in parts]
+
+    def _prepare(self, media: Sequence[PendingMedia], cached: dict[str, Floats]) -> list[Frame]:
+        """In a thread of the pool: decode, and on a CPU the forward pass too."""
+        frames = [
+            Frame(one, features=cached[one.sha256]) if one.sha256 in cached else self._decode(one)
+            for one in media
+        ]
+        return self._with_features(frames) if self._is_cpu else frames
+
+    def _looked_for_again(self, frame: Frame) -> Frame:
+        """What was not there when its turn came ahead of time may be by now."""
+        return self._decode(frame.media) if frame.is_absent else frame
+
+    def _decode(self, media: PendingMedia) -> Frame:
+        data = read_verified(
+            media.paths, media.sha256, lambda path, stamp: self._note_changed(media, path, stamp)
+        )
+        if data is None:
+            return Frame(media)
+        try:
+            return Frame(media, pixels=decode(data, self._rules))
+        except ImageRejected as error:
+            return Frame(media, rejected=str(error))
+
+    def _note_changed(self, media: PendingMedia, path: bytes, stamp: FileStamp) -> None:
+        """Other bytes behind the very size and time the log knows: no scan can see that, so let
+        the log forget that it knows the path, and the next scan takes it in."""
+        known = self._log.known_files([path]).get(path)
+        if known is not None and known.media_id == media.media_id and known.stamp == stamp:
+            problem = "its bytes changed, its size and time did not; it is taken in anew"
+            self._log.note_unreadable(path, stamp, problem)
+
+    def _with_features(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Run the backbone on the frames that have pixels."""
+        pixels = [frame.pixels for frame in frames if frame.pixels is not None]
+        if not pixels:
+            return list(frames)
+        vectors = iter(self.backbone.features(np.stack(pixels)))
+        return [
+            replace(frame, pixels=None, features=_as_kept(next(vectors)), is_new=True)
+            if frame.pixels is not None
+            else frame
+            for frame in frames
+        ]
+
+
+def _is_good(future: Future[list[Frame]]) -> bool:
+    return future.done() and future.exception() is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    media: Sequence[PendingMedia]
+    future: Future[list[Frame]]
+
+
+def _as_kept(vector: Floats) -> Floats:
+    """The vector as the cache will give it back, so that a re-score says the same."""
+    return np.clip(vector, -65504, 65504).astype(np.float16).astype(np.float32)
