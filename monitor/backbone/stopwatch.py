@@ -81,15 +81,24 @@ def _figures(options: BackboneOptions) -> dict[str, Any]:
             del speeds[batch]
             break
     batch = smallest_nearly_best(speeds)
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "images_per_second": round(speeds[batch], 2),
         "batch_size": batch if on_gpu else options.batch_size,
         "device": "GPU" if on_gpu else "CPU",
         "description": backbone.description,
         "open_seconds": round(opened - started, 2),
-        "peak_mb": round(peak_kb / 1024),
+        "peak_mb": _peak_mb(),
     }
+
+
+def _peak_mb() -> int:
+    """Most memory this program ever held. `ru_maxrss` would count what it was forked from."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return round(int(peak) / 1024)
 
 
 def _check_features(backbone: Backbone) -> None:

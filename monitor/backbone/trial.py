@@ -14,15 +14,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from monitor.backbone import (
-    BackboneError,
-    BackboneOptions,
-    Engine,
-)
+from monitor.backbone import BackboneError, BackboneOptions, Engine
 from monitor.backbone.machine import Machine, has_gpu, this_machine
 from monitor.domain import iso_utc, utc_now
 from monitor.durable import write_whole
@@ -78,7 +75,7 @@ def with_best_engine(options: BackboneOptions) -> BackboneOptions:
     """
     choice = remembered(options)
     if choice is None:
-        log.info("trying which engine is fastest here; this is done once for a machine")
+        log.info("first start on this machine: trying which engine is fastest, up to a minute")
         attempts = _try_all(options)
         best = best_of(attempts)
         if best is None:
@@ -142,16 +139,15 @@ def attempt(options: BackboneOptions, limit_seconds: float = LIMIT_SECONDS) -> A
     if find_spec("ncnn" if engine == "ncnn" else "keras") is None:
         return Attempt(engine, problem="not installed")
     command = [sys.executable, "-m", "monitor.backbone.stopwatch"]
+    given = json.dumps(asdict(options), default=os.fspath).encode() + b"\n"
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as child:
         assert child.stdin is not None
         try:
-            # stdin stays open: the child ends when this process does
-            child.stdin.write(json.dumps(asdict(options), default=os.fspath).encode() + b"\n")
-            child.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended already; its last words say why
+                child.stdin.write(given)  # and stays open: the child ends when this process does
             output, errors = _hear(child, limit_seconds)
-        except (OSError, subprocess.TimeoutExpired):
-            child.kill()
+        except subprocess.TimeoutExpired:
             return Attempt(engine, problem=f"no answer within {limit_seconds:.0f} s")
     if child.returncode:
         return Attempt(engine, problem=_last_words(child.returncode, errors))
