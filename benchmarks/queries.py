@@ -7,10 +7,7 @@ question asked of the view `sightings` without an index to start from.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -20,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench
 from fill_log import fill
 
 from monitor.cli.sightings import _events
@@ -29,7 +27,6 @@ from monitor.log.species_log import SpeciesLog
 from monitor.review import order_queue
 
 LIMIT_SECONDS = 0.3
-RESULTS = Path(__file__).parent / "results" / "queries.json"
 FILTERS: tuple[dict[str, Any], ...] = (
     {},
     {"species": "roe deer"},
@@ -118,22 +115,9 @@ def command_line(path: Path) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def machine() -> dict[str, object]:
-    """What ran this."""
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-    choice = choose_sqlite()
-    sqlite = f"{choice.name} {choice.version}"
-    cores = os.cpu_count()
-    return {"cpu": model, "cores": cores, "python": platform.python_version(), "sqlite": sqlite}
-
-
 def measure(path: Path) -> dict[str, Any]:
     """Ask everything; returns the results and prints them."""
-    results: dict[str, Any] = {"machine": machine(), "seconds": {}}
-    print(results["machine"])
+    results: dict[str, Any] = {"seconds": {}}
     scan = of_the_view(path, "species = 'lynx'")
     print(f"{'question':84} {'cold':>9} {'warm':>9} {'a scan / cold':>14}")
     for name, ask in questions().items():
@@ -146,24 +130,51 @@ def measure(path: Path) -> dict[str, Any]:
     deployment = "deployment = 'camera-050' AND captured_at >= '2024-12-01'"
     results["view, one deployment since a day"] = round(of_the_view(path, deployment), 3)
     results["sightings --limit 50, processor seconds"] = round(command_line(path), 3)
-    for name in list(results)[2:]:
+    for name in list(results)[1:]:
         print(f"{name}: {results[name]} s")
     return results
 
 
+def plot(axes: Any, results: dict[str, Any]) -> None:
+    """Each question's first and best time, and the limit."""
+    names = [name.replace("T00:00:00.000Z", "") for name in results["seconds"]]
+    for place, times in enumerate(results["seconds"].values()):
+        axes.plot(1000 * times["cold"], place, "o", color="#2a6f4e")
+        axes.plot(1000 * times["warm"], place, "o", color="#2a6f4e", fillstyle="none")
+    axes.axvline(1000 * LIMIT_SECONDS, color="#a5483b", linestyle=":")
+    short_names = [name if len(name) < 62 else f"{name[:60]} …" for name in names]
+    axes.set_yticks(range(len(names)), short_names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds (filled: first time, open: again, dotted: limit)")
+    axes.grid(axis="x")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    example = "python benchmarks/queries.py --media 1000000"
+    parser = bench.options(__doc__, example)
     parser.add_argument("--media", type=int, default=1_000_000)
     parser.add_argument("--log", type=Path, help="a log that fill_log.py made before")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with bench.workplace(args.work) as folder:
         path = args.log
         if path is None:
-            path = Path(folder) / "log.db"
+            path = folder / "log.db"
+            bench.say(f"filling a log with {args.media:,} media")
             fill(path, args.media)
+        with SpeciesLog(path) as log:
+            media = log.counts()["media"]
         results = measure(path)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    title = f"Questions to a log of {media:,} media"
+    height = 4.6
+    bench.save(
+        "queries",
+        {"media": media, **results},
+        title,
+        lambda axes: plot(axes, results),
+        args.save_in,
+        height,
+    )
     times = results["seconds"].values()
     raise SystemExit(any(time["cold"] > LIMIT_SECONDS for time in times))
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +111,9 @@ class Lanes:
     def advance(self, media: Sequence[PendingMedia]) -> list[Frame]:
         """Bring frames on, the first ones first, and give back those that are done.
 
-        Waits until half of them are done, or a second has passed and at least one is. The others
-        stay under way; give them again the next time, and new ones before, between or behind.
+        Waits until half of them are done, or a second has passed and at least one is; where the
+        first has just come, only for that one. The others stay under way; give them again the
+        next time, and new ones before, between or behind.
 
         Raises:
             BackboneError: the backbone cannot be opened or used. A frame that fails for another
@@ -120,9 +122,11 @@ class Lanes:
         if not media:
             self._under_way.clear()
             return []
+        just_come = media[0].media_id not in self._under_way
         self._schedule(media)
         enough = self.window // 2 if self._is_cpu else self.backbone.batch_size
-        frames = [self._looked_for_again(frame) for frame in self._done(media, enough)]
+        done = self._done(media, enough, just_come)
+        frames = [self._looked_for_again(frame) for frame in done]
         return self._with_features(frames)
 
     def features_of(self, media: Sequence[PendingMedia]) -> list[Frame]:
@@ -140,29 +144,34 @@ class Lanes:
         return self.backbone.lanes >= self._threads
 
     def _schedule(self, media: Sequence[PendingMedia]) -> None:
-        """Let the pool work on `media`, in this order as far as it has not begun."""
+        """Let the pool work on `media`, in this order as far as it has not begun.
+
+        What has begun goes on, also where newer frames have pushed it out of `media`: a card that
+        is being taken in brings hundreds of those a second.
+        """
         known = self._under_way
         new = next((i for i, one in enumerate(media) if one.media_id not in known), len(media))
-        for one in media[new:]:  # what has no thread yet waits behind the new ones
-            if one.media_id in known:
-                known[one.media_id].cancel()
-        self._under_way = {
-            one.media_id: known[one.media_id]
-            for one in media
-            if one.media_id in known and not known[one.media_id].cancelled()
-        }
-        for part in self._submitted([m for m in media if m.media_id not in self._under_way]):
-            self._under_way |= {one.media_id: part.future for one in part.media}
+        in_turn = {one.media_id for one in media[:new]}
+        for media_id, future in known.items():
+            if media_id not in in_turn:
+                future.cancel()  # no effect on what has begun
+        self._under_way = {i: future for i, future in known.items() if not future.cancelled()}
+        waiting = set(self._under_way)
+        for under_way, run in groupby(media, key=lambda one: one.media_id in waiting):
+            if not under_way:  # a frame that has just come shares no part with the backlog's next
+                for part in self._submitted(list(run)):
+                    self._under_way |= {one.media_id: part.future for one in part.media}
 
-    def _done(self, media: Sequence[PendingMedia], enough: int) -> list[Frame]:
+    def _done(self, media: Sequence[PendingMedia], enough: int, hurry: bool) -> list[Frame]:
         """The frames that are done, newest first; waits as `advance` says."""
         deadline = time.monotonic() + TAKE_SECONDS
         of = self._under_way
-        futures = list(dict.fromkeys(of[one.media_id] for one in media))
+        futures = list(dict.fromkeys([*(of[one.media_id] for one in media), *of.values()]))
         while open_ones := [future for future in futures if not future.done()]:
-            good = sum(_is_good(of[one.media_id]) for one in media)
+            good = sum(_is_good(future) for future in of.values())
             left = deadline - time.monotonic()
-            if good >= enough or (good and left <= 0):
+            first_is_done = hurry and _is_good(of[media[0].media_id])
+            if good >= enough or first_is_done or (good and left <= 0):
                 break
             wait(open_ones, max(left, 0.0) if good else None, FIRST_COMPLETED)
         done = sorted((f for f in futures if f.done()), key=lambda f: not _is_good(f))

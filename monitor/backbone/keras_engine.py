@@ -41,7 +41,7 @@ def open_keras(options: BackboneOptions) -> KerasBackbone:
         BackboneError: no GPU where one is demanded, or no weights that can be trusted.
     """
     arrays = load_vgg16(options.weights, options.weights_cache, download=options.allow_download)
-    runtime = open_runtime(options.device, options.threads)
+    runtime = open_runtime(options.device, options.threads, in_lanes=True)
     precision: str = options.precision
     if precision == "auto":
         precision = "bfloat16" if runtime.fast_bfloat16 else "float32"

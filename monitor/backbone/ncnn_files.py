@@ -65,9 +65,9 @@ class Part:
 
 
 # Blocks 1 and 2 work on maps of 13 and 6 MB, and Winograd's transformed input is twice as large
-# again: in slabs of rows they need a fraction of that, and what they need stays in the cache.
-# Block 5 sees 14×14 cells, which larger tiles do not fill: 2×2 tiles are as fast there and need
-# less than half the memory for the transformed kernels.
+# again: in slabs of rows they need a fraction of that, which saves 136 MB on two lanes and costs
+# nothing that could be measured. Block 5 sees 14×14 cells, which larger tiles do not fill: 2×2
+# tiles are as fast there, and save 50 MB of transformed kernels (benchmarks/variants.py).
 PARTS = (
     Part(1, 1, "7279d3cdf47992ff8c9e525621ebbee6b49cb1cfa0eac40943cdff4317154fd6", slab=56),
     Part(2, 2, "87613045720c694377c1080a7e7378640f55979c36366e5db91cefe82c826bcb", slab=56),
