@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,7 @@ class Hints:
 
     Attributes:
         lost: True once hints were dropped; set back by whoever scans everything.
+        complete: set when a file was closed or renamed into place, for whoever takes files in.
     """
 
     def __init__(self, folders: Sequence[Path], *, enabled: bool) -> None:
@@ -94,6 +96,7 @@ class Hints:
         self._checked: float | None = None
         self._limit_checked: float | None = None
         self.lost = False
+        self.complete = threading.Event()
 
     def take(self, limit: int) -> list[Hint]:
         """The hints that came since the last call."""
@@ -141,6 +144,8 @@ class Hints:
             self._queue.put_nowait(hint)
         except queue.Full:  # the reconcile scan finds it
             self.lost = True
+        if hint.is_complete:
+            self.complete.set()
 
     def _look_at(self, folder: Path) -> bool:
         """Note whether the folder is there and still the same; True if it came or was replaced."""

@@ -74,7 +74,13 @@ class Service:
         """Work until the end or a new config. False if a worker did not end in time."""
         _clear_up(station)
         workers = [
-            Worker("watch", station.watch_step, 0.1, WATCH_HANGS_SECONDS),
+            Worker(
+                "watch",
+                station.watch_step,
+                0.1,
+                WATCH_HANGS_SECONDS,
+                station.watcher.hints.complete,
+            ),
             Worker(
                 "classify",
                 lambda: _classify(station),

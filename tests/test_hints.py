@@ -136,6 +136,12 @@ def test_at_the_inotify_limit_folders_are_scanned_with_one_clear_message(
     field.close()
 
 
+def test_whoever_takes_files_in_is_told_of_a_closed_one(hints, tmp_path):
+    hints.keep_alive(0.0)
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    assert hints.complete.wait(10)
+
+
 def test_no_inotify_instance_to_be_had_is_no_end(tmp_path, caplog, monkeypatch):
     def none_left():
         raise OSError(errno.EMFILE, "inotify instance limit reached")
