@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import Backbone, BackboneOptions, open_backbone
+from monitor.backbone.stopwatch import peak_mb
 from monitor.imaging import DecodeRules, ImageRejected, decode
 
 Pixels = NDArray[np.uint8]
@@ -186,12 +187,6 @@ def _call_seconds(backbone: Backbone, pixels: Pixels, size: int, times: int = 3)
     return found
 
 
-def _peak_mb() -> float:
-    """Of this process alone: getrusage would begin with what the parent had."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def _child(chosen: argparse.Namespace) -> Forward:
     if chosen.one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -219,7 +214,7 @@ def _child(chosen: argparse.Namespace) -> Forward:
         **_measure(backbone, pixels, chosen.seconds, cores),
         call_ms=1000 * statistics.median(_call_seconds(backbone, pixels, 1, 7)),
         seconds_by_size={str(n): min(_call_seconds(backbone, pixels, n)) for n in sizes},
-        peak_mb=_peak_mb(),
+        peak_mb=peak_mb(),
     )
     if folder:
         np.save(folder / "features.npy", backbone.features(pixels))

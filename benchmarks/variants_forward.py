@@ -29,6 +29,7 @@ from monitor.backbone import Backbone, BackboneError, layout_of
 from monitor.backbone.ncnn_engine import NcnnBackbone
 from monitor.backbone.ncnn_files import NO_WINOGRAD, Part, cached_imagenet, param_text
 from monitor.backbone.ncnn_stack import ConvStack
+from monitor.backbone.stopwatch import peak_mb
 from monitor.imaging import DecodeRules, decode
 
 Pixels = NDArray[np.uint8]
@@ -236,11 +237,6 @@ def _act(setting: Setting, backbone: Backbone, folder: Path) -> Callable[[], Flo
     return lambda: _features_of_files(backbone, files, setting.pinned)
 
 
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def main() -> None:
     import ncnn
 
@@ -263,7 +259,7 @@ def main() -> None:
     wall, processor = time.perf_counter() - start, time.process_time() - used
     np.save(chosen.folder / "features.npy", features)
     each = 1000 / len(features)
-    print(json.dumps(asdict(Cost(processor * each, wall * each * cores(), _peak_mb()))))
+    print(json.dumps(asdict(Cost(processor * each, wall * each * cores(), peak_mb()))))
 
 
 if __name__ == "__main__":

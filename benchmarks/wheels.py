@@ -39,7 +39,6 @@ NEWEST_GLIBC = 35  # 2.35, JetPack 6; Debian 12 and Raspberry Pi OS 12 have 2.36
 PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(NEWEST_GLIBC, 16, -1)]
 PLATFORMS += ["manylinux2014_aarch64", "linux_aarch64"]
 TRAINING = ("tensorflow", "keras")
-NCNN = "ncnn==1.0.20261020"  # until pyproject.toml names it
 NO_WHEEL = "**no wheel**"
 # pip's words for it; the second where constraints.txt pins the package
 NOT_FOUND = ("No matching distribution found", "ResolutionImpossible")
@@ -101,8 +100,6 @@ def roots() -> dict[str, list[Requirement]]:
     }
     named = [*own, *(r for lines in extras.values() for r in lines)]
     run = [r for r in own if r.name not in TRAINING]
-    if not any(r.name == "ncnn" for r in run):
-        run.append(Requirement(NCNN))
     return {
         "run": run,
         "training": [r for r in named if r.name in TRAINING],

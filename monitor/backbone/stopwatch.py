@@ -87,11 +87,11 @@ def _figures(options: BackboneOptions) -> dict[str, Any]:
         "device": "GPU" if on_gpu else "CPU",
         "description": backbone.description,
         "open_seconds": round(opened - started, 2),
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
     }
 
 
-def _peak_mb() -> int:
+def peak_mb() -> int:
     """Most memory this program ever held. `ru_maxrss` would count what it was forked from."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
