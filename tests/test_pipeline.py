@@ -42,6 +42,19 @@ def count_reads(monkeypatch) -> list[bytes]:
     return read
 
 
+def held_up_reads(monkeypatch) -> tuple[list[str], threading.Event]:
+    """Names of files in the order in which threads begin to read them; all wait for the event."""
+    begun, go_on, real = [], threading.Event(), lanes_page.read_verified
+
+    def held_up(paths, *others):
+        begun.append(os.path.basename(os.fsdecode(paths[0])))
+        assert go_on.wait(20)
+        return real(paths, *others)
+
+    monkeypatch.setattr(lanes_page, "read_verified", held_up)
+    return begun, go_on
+
+
 def fill(camp: Camp, names=DAYS) -> None:
     for number, name in enumerate(names):
         camp.put(name, jpeg(number))
@@ -93,16 +106,8 @@ def test_a_frame_that_comes_during_a_backlog_goes_before_it(camp):
 
 
 def test_a_frame_that_comes_goes_before_those_that_wait_for_a_thread(camp, monkeypatch):
-    begun, go_on = [], threading.Event()
-    real = lanes_page.read_verified
-
-    def held_up(paths, *others):
-        begun.append(os.path.basename(os.fsdecode(paths[0])))
-        assert go_on.wait(20)
-        return real(paths, *others)
-
+    begun, go_on = held_up_reads(monkeypatch)
     fill(camp)
-    monkeypatch.setattr(lanes_page, "read_verified", held_up)
     lanes = camp.pipeline._lanes
     lanes._schedule(camp.log.pending(lanes.window))
     camp.put("20260601_120000.jpg", jpeg(99))
@@ -480,15 +485,7 @@ def test_a_decode_that_fails_for_a_passing_reason_is_tried_again(camp, monkeypat
 
 def test_what_has_begun_is_finished_though_newer_frames_push_it_out(camp, monkeypatch):
     fill(camp, DAYS[:8])
-    begun, go_on = [], threading.Event()
-    real = lanes_page.read_verified
-
-    def held_up(paths, *others):
-        begun.append(os.path.basename(os.fsdecode(paths[0])))
-        assert go_on.wait(20)
-        return real(paths, *others)
-
-    monkeypatch.setattr(lanes_page, "read_verified", held_up)
+    begun, go_on = held_up_reads(monkeypatch)
     lanes = camp.pipeline._lanes
     lanes._schedule(camp.log.pending(lanes.window))
     while len(begun) < 2:
