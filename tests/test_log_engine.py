@@ -213,6 +213,25 @@ with SpeciesLog(Path(sys.argv[1]), create=True) as log:
 """
 
 
+def test_a_lock_that_sqlite_does_not_wait_for_is_waited_for(monkeypatch):
+    choice = choose_sqlite()
+
+    class Cursor:
+        asked = 0
+
+        def execute(self, sql):
+            self.asked += 1
+            if self.asked < 3:
+                raise choice.module.OperationalError("database is locked")
+
+    cursor = Cursor()
+    engine_page._set_journal_mode(cursor, choice)
+    assert cursor.asked == 3
+    monkeypatch.setattr(engine_page, "BUSY_SECONDS", 0.0)
+    with pytest.raises(choice.module.OperationalError, match="locked"):
+        engine_page._set_journal_mode(Cursor(), choice)
+
+
 def test_two_processes_make_and_fill_one_log_at_once(tmp_path):
     path = tmp_path / "log.db"
     here = str(Path(__file__).parent)

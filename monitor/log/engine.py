@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ HEAD = "0001"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
 
 BUSY_SECONDS = 30.0
+RETRY_SECONDS = 0.02
 NETWORK_FILE_SYSTEMS = frozenset(
     {
         "9p",
@@ -127,7 +129,7 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA journal_mode={'WAL' if choice.wal else 'DELETE'}")
+        _set_journal_mode(cursor, choice)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA cache_size=-32768")
         cursor.execute("PRAGMA temp_store=MEMORY")
@@ -141,6 +143,19 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _set_journal_mode(cursor: Any, choice: SqliteChoice) -> None:
+    """SQLite does not wait for a lock here where two processes make one log at once."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute(f"PRAGMA journal_mode={'WAL' if choice.wal else 'DELETE'}")
+            return
+        except choice.module.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def migrations_folder() -> Path:
