@@ -24,6 +24,9 @@ class BackboneError(TrapwatchError):
     """The classifier's backbone cannot be opened or used; says why and what to do."""
 
 
+CLOSED = "This backbone was closed; open another one."
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureLayout:
     """What each number of a feature vector is.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import (
+    CLOSED,
     BackboneError,
     BackboneOptions,
     FeatureLayout,
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 INPUT_SIZE = 224
 MOST_MAP_GRAPHS = 8  # each picture size is a graph of its own, as JAX demands
-CLOSED = "This backbone was closed; open another one."
 CPU_BATCH, GPU_BATCH = 4, 64  # on a CPU, more gains nothing, and a new frame would wait longer
 
 

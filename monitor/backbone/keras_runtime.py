@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import BackboneError
+from monitor.backbone.machine import processor_facts
 from monitor.backbone.quiet import import_keras, native_noise_held_back
 
 log = logging.getLogger(__name__)
@@ -192,8 +193,5 @@ def _short(version: str) -> str:
 
 def _cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether oneDNN multiplies bfloat16 in hardware here; without, it is slower than float32."""
-    try:
-        words = set(cpuinfo.read_text().split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_bf16", "amx_bf16"})
+    _, abilities = processor_facts(cpuinfo)
+    return bool(abilities & {"avx512_bf16", "amx_bf16"})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneError
+from monitor.backbone import CLOSED, BackboneError
 from monitor.backbone.ncnn_files import PARTS, Part, param_text
 from monitor.backbone.weights import MEAN_RGB
 
@@ -64,7 +64,7 @@ class ConvStack:
             BackboneError: closed, or memory ran out.
         """
         if not self._networks:
-            raise BackboneError("This backbone was closed; open another one.")
+            raise BackboneError(CLOSED)
         blobs: dict[str, Floats] = {}
         entry: Any = image
         for part, network in self._networks:

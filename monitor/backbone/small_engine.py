@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneError, FeatureLayout, check_images, layout_of
+from monitor.backbone import CLOSED, BackboneError, FeatureLayout, check_images, layout_of
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ class SmallBackbone:
     def features(self, images: NDArray[np.uint8]) -> Floats:
         """uint8 (n, 64, 64, 3) RGB to float32 (n, 111); see Backbone.features."""
         if self._closed:
-            raise BackboneError("This backbone was closed; open another one.")
+            raise BackboneError(CLOSED)
         check_images(images, self.input_size)
         found = np.empty((len(images), self.layout.size), np.float32)
         for start in range(0, len(images), self.batch_size):
