@@ -18,13 +18,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[offline,heif,dev]'
 	@touch $@
 
+# What only the tests of the web pages need: Debian's Chromium, and axe-core from npm.
+BROWSER := $(VENV)/node_modules/axe-core/axe.min.js
+
+$(BROWSER): $(STAMP)
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; }
+	@command -v npm >/dev/null || { apt-get update -q && apt-get install -y -q npm; }
+	npm install --silent --no-save --no-audit --no-fund --prefix $(VENV) axe-core@4.14.1
+	@touch $@
+
 demo: install
 	$(BIN)/trapwatch demo --dir demo $(if $(FRAMES),--frames "$(FRAMES)")
 
-test: install
+test: install $(BROWSER)
 	$(BIN)/python -m pytest
 
-coverage: install
+coverage: install $(BROWSER)
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: install
@@ -36,5 +45,5 @@ lint: install
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-screenshots: install
+screenshots: install $(BROWSER)
 	$(BIN)/python benchmarks/screenshots.py

@@ -149,6 +149,19 @@ class Models(_Section):
     directory: LocalPath = Path("data/models")
 
 
+class Web(_Section):
+    """The review pages, the dashboard and the JSON API."""
+
+    enabled: bool = True
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(8700, ge=0, le=65_535)
+    certificate: LocalPath | None = None
+    key: LocalPath | None = None
+    session_days: float = Field(14.0, gt=0, le=366)
+    picture_cache_mb: int = Field(1024, ge=16)
+    private_species: tuple[str, ...] = ("person", "vehicle")
+
+
 class Settings(_Section):
     """Everything a station is told, validated and frozen. Paths are absolute."""
 
@@ -159,6 +172,7 @@ class Settings(_Section):
     classifier: Classifier = Classifier()
     training: Training = Training()
     models: Models = Models()
+    web: Web = Web()
     source: Path | None = Field(None, exclude=True)
 
     @property
@@ -232,6 +246,13 @@ def resolve_paths(settings: Settings, base: Path) -> Settings:
             update={"weights": weights if weights == "imagenet" else str(at(Path(weights)))}
         ),
         "models": Models(directory=at(settings.models.directory)),
+        "web": settings.web.model_copy(
+            update={
+                name: at(path)
+                for name in ("certificate", "key")
+                if (path := getattr(settings.web, name)) is not None
+            }
+        ),
     }
     return settings.model_copy(update=parts)
 

@@ -114,6 +114,8 @@ def fill(path: Path) -> SpeciesLog:
     run = log.start_run("head", "cli", 4242, NOW)
     log.run_progress(run, "fitting", 0.5)
     log.put_state("watch", {"other_types": {".txt": 3}}, NOW)
+    log.flag(media_ids[3], True, "Ben", "web", NOW)
+    log.lease([media_ids[4]], "Ben", 1, NOW, GAP)
     from monitor.log.learning import SplitRow
 
     log.add_split([SplitRow(media_ids[0], "train", "deployment", 1)])

@@ -14,7 +14,7 @@ from logbook import NOW, frames, item, predict, publish, rows, say, take_in
 
 from monitor.domain import Observation, Scope, Source
 from monitor.log.engine import LogError
-from monitor.log.labels import NoSuchMedia
+from monitor.log.reference import NoSuchMedia
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog
 

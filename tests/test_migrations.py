@@ -18,7 +18,7 @@ from monitor.log.tables import Base
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("log-*.sql"))
 BAD_MIGRATION = """
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "9999", "0002"
 
 def upgrade():
     op.execute("CREATE TABLE half (id INTEGER)")
@@ -108,7 +108,7 @@ def test_a_log_of_an_earlier_revision_keeps_all_its_data(fixture, tmp_path):
 def test_a_migration_that_fails_is_undone_whole(filled, tmp_path):
     folder = tmp_path / "migrations"
     shutil.copytree(migrations_folder(), folder)
-    (folder / "versions" / "0002_bad.py").write_text(BAD_MIGRATION)
+    (folder / "versions" / "9999_bad.py").write_text(BAD_MIGRATION)
     paths = rows(filled, "SELECT path FROM media")
     with pytest.raises(LogError, match=r"failed and was undone: no such table: nowhere"):
         migrate(filled.path, folder)
@@ -121,7 +121,7 @@ def test_a_migration_that_breaks_references_is_undone(filled, tmp_path):
     folder = tmp_path / "migrations"
     shutil.copytree(migrations_folder(), folder)
     text = BAD_MIGRATION.replace("INSERT INTO nowhere VALUES (1)", "DELETE FROM deployment")
-    (folder / "versions" / "0002_bad.py").write_text(text)
+    (folder / "versions" / "9999_bad.py").write_text(text)
     with pytest.raises(LogError, match="broken references; undone"):
         migrate(filled.path, folder)
     assert len(rows(filled, "SELECT * FROM deployment")) == 2

@@ -27,6 +27,9 @@ def test_the_wheel_carries_migrations_config_and_units(wheel: Path) -> None:
     assert {
         "monitor/migrations/env.py",
         "monitor/migrations/versions/0001_the_log.py",
+        "monitor/migrations/versions/0002_review.py",
+        "monitor/web/static/app.css",
+        "monitor/web/templates/base.html",
         "monitor/config.yaml",
         "monitor/systemd/trapwatch.service",
         "monitor/py.typed",

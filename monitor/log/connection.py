@@ -69,9 +69,10 @@ def new_act(
     *,
     scope: str | None = None,
     details: dict[str, Any] | None = None,
+    request: str | None = None,
 ) -> int:
     """Record that somebody did something; returns the act's id."""
-    values = {"at": iso_utc(now), "by": by, "how": how, "kind": kind}
+    values = {"at": iso_utc(now), "by": by, "how": how, "kind": kind, "request": request}
     result = connection.execute(insert(Act).values(**values, scope=scope, details=details))
     return inserted_id(result)
 

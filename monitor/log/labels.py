@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, exists, func, insert, select, update
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus, Observation, Scope, shown_path
+from monitor.domain import MediaStatus, Observation, Scope
 from monitor.log.connection import LogPart, inserted_id, new_act
 from monitor.log.engine import LogError
-from monitor.log.reference import candidates
 from monitor.log.species import resolve_or_add
-from monitor.log.tables import Act, File, Label, Media, Species
+from monitor.log.tables import Act, Label, Media, Species
 from monitor.log.tables import Observation as ObservationRow
 
 FIELDS = ("count", "sex", "life_stage", "behaviour")
 """What an observation may say besides the species."""
-
-
-class NoSuchMedia(LogError):
-    """Nothing, or more than one media, answers to what a person named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +28,12 @@ class LabelOutcome:
     Attributes:
         media_ids: the media it was said of (empty when all of it had been said before).
         new_species: names that nobody had used before.
+        act_id: the act, by which it can be undone; None when nothing was said.
     """
 
     media_ids: tuple[int, ...]
     new_species: tuple[str, ...]
+    act_id: int | None = None
 
 
 class LabelQueries(LogPart):
@@ -54,6 +50,8 @@ class LabelQueries(LogPart):
         scope: Scope = Scope.FRAME,
         insist: bool = False,
         once: bool = False,
+        keep: bool = True,
+        request: str | None = None,
     ) -> LabelOutcome:
         """Say what is on these media. What an observation leaves out is kept from the label before.
 
@@ -62,13 +60,18 @@ class LabelQueries(LogPart):
             insist: accept a new species although its name is nearly a known one.
             once: leave out media of which exactly this was said before in the same way
                 (so that an import can be repeated, and does not undo later corrections).
+            keep: False: what an observation leaves out is forgotten.
+            request: the sender's own name for this act: sent again, it says nothing twice.
 
         Raises:
             UnknownSpecies: see `insist`.
             LogError: no observation was given, or a count is not positive.
         """
         _check(observations)
+        act = None
         with self._write() as connection:
+            if request is not None and (done := _said_by(connection, request)) is not None:
+                return done
             species, new = _species_ids(connection, observations, insist)
             targets = _of_events(connection, media_ids) if scope is Scope.EVENT else media_ids
             targets = tuple(dict.fromkeys(targets))
@@ -76,13 +79,26 @@ class LabelQueries(LogPart):
                 said = _said_before(connection, targets, species, observations, how)
                 targets = tuple(m for m in targets if m not in said)
             if targets:
-                act = new_act(connection, "label", by, how, now, scope=scope)
+                act = new_act(connection, "label", by, how, now, scope=scope, request=request)
                 for media_id in targets:
-                    _say(connection, act, media_id, species, observations)
-        return LabelOutcome(targets, new)
+                    _say(connection, act, media_id, species, observations, keep)
+        return LabelOutcome(targets, new, act)
 
-    def undo(self, media_id: int | None, by: str, how: str, now: datetime) -> tuple[int, ...]:
+    def undo(
+        self,
+        media_id: int | None,
+        by: str,
+        how: str,
+        now: datetime,
+        *,
+        act: int | None = None,
+        of: str | None = None,
+    ) -> tuple[int, ...]:
         """Withdraw the last label act that still counts (of one media, or of all).
+
+        Args:
+            act: this act instead.
+            of: only what this person said.
 
         Returns:
             the media whose label changed.
@@ -91,18 +107,11 @@ class LabelQueries(LogPart):
             LogError: there is nothing to undo.
         """
         withdrawal = aliased(Label)
-        last = (
-            select(func.max(Label.act_id))
-            .outerjoin(withdrawal, withdrawal.withdraws_id == Label.id)
-            .where(Label.withdraws_id.is_(None), withdrawal.id.is_(None))
-        )
-        if media_id is not None:
-            last = last.where(Label.media_id == media_id)
         with self._write() as connection:
-            undone = connection.execute(last).scalar()
+            undone = connection.execute(_last_act(media_id, act, of)).scalar()
             if undone is None:
                 raise LogError("there is no label to undo")
-            act = new_act(connection, "undo", by, how, now, details={"act": undone})
+            undoing = new_act(connection, "undo", by, how, now, details={"act": undone})
             labels = connection.execute(
                 select(Label.id, Label.media_id)
                 .outerjoin(withdrawal, withdrawal.withdraws_id == Label.id)
@@ -110,41 +119,12 @@ class LabelQueries(LogPart):
             ).all()
             for label in labels:
                 connection.execute(
-                    insert(Label).values(act_id=act, media_id=label.media_id, withdraws_id=label.id)
+                    insert(Label).values(
+                        act_id=undoing, media_id=label.media_id, withdraws_id=label.id
+                    )
                 )
                 _point_to_newest(connection, label.media_id)
         return tuple(label.media_id for label in labels)
-
-    def find(self, reference: str, path_bytes: bytes) -> int:
-        """The media a person means by an id, a path or the start of a SHA-256.
-
-        Args:
-            reference: what was typed (bytes that are not UTF-8 as surrogates, as in argv).
-            path_bytes: the same, as an absolute path.
-
-        Raises:
-            NoSuchMedia: none answers, or several do.
-        """
-        with self._read() as connection:
-            found = candidates(connection, shown_path(os.fsencode(reference)), path_bytes)
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise NoSuchMedia(
-                f"no media answers to '{reference}'; give its id, its path, or at least four "
-                "characters of its SHA-256 (see: trapwatch sightings)"
-            )
-        raise NoSuchMedia(
-            f"'{reference}' fits more than one media ({', '.join(map(str, found[:5]))} …); "
-            "write more of the path or of the SHA-256"
-        )
-
-    def media_of_path(self, path_bytes: bytes) -> int | None:
-        """The media that was last taken in under exactly this path."""
-        with self._read() as connection:
-            return connection.execute(
-                select(File.media_id).where(File.path_bytes == path_bytes)
-            ).scalar()
 
 
 def _check(observations: Sequence[Observation]) -> None:
@@ -188,8 +168,9 @@ def _say(
     media_id: int,
     species: Sequence[int],
     observations: Sequence[Observation],
+    keep: bool,
 ) -> None:
-    before = _current_observations(connection, media_id)
+    before = _current_observations(connection, media_id) if keep else {}
     values = {"act_id": act, "media_id": media_id}
     label_id = inserted_id(connection.execute(insert(Label).values(**values)))
     for position, (species_id, said) in enumerate(zip(species, observations, strict=True)):
@@ -287,3 +268,30 @@ def _point_to_newest(connection: Connection, media_id: int) -> None:
     )
     label_id = connection.execute(newest).scalar()
     connection.execute(update(Media).where(Media.id == media_id).values(label_id=label_id))
+
+
+def _last_act(media_id: int | None, act: int | None, of: str | None) -> Select[int]:
+    """The newest act of which a label still counts, of those that fit."""
+    withdrawal = aliased(Label)
+    counts = (
+        exists()
+        .where(Label.act_id == Act.id, Label.withdraws_id.is_(None))
+        .where(~exists().where(withdrawal.withdraws_id == Label.id))
+    )
+    if media_id is not None:
+        counts = counts.where(Label.media_id == media_id)
+    query = select(Act.id).where(Act.kind == "label", counts)
+    if act is not None:
+        query = query.where(Act.id == act)
+    if of is not None:
+        query = query.where(Act.by == of)
+    return query.order_by(Act.id.desc()).limit(1)
+
+
+def _said_by(connection: Connection, request: str) -> LabelOutcome | None:
+    """What the act came to that was sent under this name; None if it never arrived."""
+    act = connection.execute(select(Act.id).where(Act.request == request)).scalar()
+    if act is None:
+        return None
+    media = connection.execute(select(Label.media_id).where(Label.act_id == act).order_by(Label.id))
+    return LabelOutcome(tuple(media.scalars()), (), act)

@@ -129,6 +129,15 @@ class SpeciesQueries(LogPart):
                 connection.execute(select(Species.name).where(Species.id == species_id)).scalar()
             )
 
+    def called_today(self, name: str) -> frozenset[str]:
+        """The name that any name of a species stands for today; empty if nobody uses it."""
+        with self._read() as connection:
+            species_id = resolve(connection, name)
+            if species_id is None:
+                return frozenset()
+            today = select(Species.name).where(Species.id == species_id)
+            return frozenset(connection.execute(today).scalars())
+
 
 def spelled(name: str) -> str:
     """A name as the list keeps it: composed letters, single blanks.

@@ -11,11 +11,14 @@ from typing import Any, Self
 
 from monitor.config import sqlite_path
 from monitor.durable import sync
+from monitor.log.detections import DetectionQueries
 from monitor.log.engine import LogError, in_words, open_migrated
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
 from monitor.log.predictions import PredictionQueries
+from monitor.log.reference import ReferenceQueries
+from monitor.log.reviewing import ReviewQueries
 from monitor.log.runs import RunQueries
 from monitor.log.sightings import SightingQueries
 from monitor.log.species import SpeciesQueries
@@ -27,9 +30,12 @@ class SpeciesLog(
     PredictionQueries,
     SightingQueries,
     LabelQueries,
+    ReferenceQueries,
+    ReviewQueries,
     SpeciesQueries,
     VersionQueries,
     RunQueries,
+    DetectionQueries,
     LearningQueries,
     StatusQueries,
 ):

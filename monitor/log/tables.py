@@ -126,7 +126,8 @@ class SpeciesName(Base):
 class Act(Base):
     """One thing one person did at one time: a label, an undo, a change of the species list.
 
-    Append-only, like what it says: triggers refuse every UPDATE and DELETE.
+    Append-only, like what it says: triggers refuse every UPDATE and DELETE. `request` is the
+    sender's own name for the act, so that one sent twice over a bad line counts once.
     """
 
     __tablename__ = "act"
@@ -137,7 +138,12 @@ class Act(Base):
     kind: Mapped[str]
     scope: Mapped[str | None]
     details: Mapped[dict[str, Any] | None]
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    request: Mapped[str | None]
+    __table_args__ = (
+        Index("act_by_request", "request", unique=True, sqlite_where=text("request IS NOT NULL")),
+        Index("act_by_person", "by", "kind"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class Label(Base):
@@ -244,6 +250,23 @@ class Prediction(Base):
         ),
         Index("prediction_by_version", "model_version_id", "current"),
     )
+
+
+class Lease(Base):
+    """An event that one reviewer looks at: no other gets it before `until_at`."""
+
+    __tablename__ = "lease"
+    event_id: Mapped[int] = mapped_column(primary_key=True)
+    by: Mapped[str]
+    until_at: Mapped[str]
+
+
+class Flag(Base):
+    """A media that somebody wants looked at again; the acts say who flagged and unflagged it."""
+
+    __tablename__ = "flag"
+    media_id: Mapped[int] = mapped_column(ForeignKey("media.id"), primary_key=True)
+    act_id: Mapped[int] = mapped_column(ForeignKey("act.id"))
 
 
 class Split(Base):

@@ -1,0 +1,1 @@
+"""`trapwatch web` and `trapwatch report`."""

@@ -1,0 +1,181 @@
+"""Reviewing in the log: who looks at which event, flags, shown persons, where people disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.orm import aliased
+
+from monitor.domain import iso_utc
+from monitor.log.connection import LogPart, new_act
+from monitor.log.engine import LogError
+from monitor.log.tables import Act, Flag, Label, Lease, Media, Observation, Species
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one person said of one media, most recently: species as they are called today."""
+
+    media_id: int
+    by: str
+    at: str
+    species: tuple[str, ...]
+
+
+class ReviewQueries(LogPart):
+    """What several people at one log need, so that they do not get in each other's way."""
+
+    def lease(
+        self, event_ids: Sequence[int], by: str, most: int, now: datetime, time: timedelta
+    ) -> list[int]:
+        """Take events to look at: nobody else gets them until `time` from now.
+
+        Args:
+            event_ids: wanted, the best first; those `by` holds already are renewed.
+            most: take at most so many.
+
+        Returns:
+            the events that `by` now holds, in the order of `event_ids`.
+        """
+        with self._write() as connection:
+            connection.execute(delete(Lease).where(Lease.until_at <= iso_utc(now)))
+            rows = connection.execute(
+                select(Lease.event_id).where(Lease.event_id.in_(event_ids), Lease.by != by)
+            )
+            taken = set(rows.scalars())
+            mine = [event for event in dict.fromkeys(event_ids) if event not in taken][:most]
+            if mine:
+                until = iso_utc(now + time)
+                statement = upsert(Lease).values(
+                    [{"event_id": event, "by": by, "until_at": until} for event in mine]
+                )
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["event_id"], set_={"until_at": until}
+                    )
+                )
+        return mine
+
+    def release(self, event_ids: Sequence[int], by: str) -> None:
+        """Give back events that `by` will not look at."""
+        if event_ids:
+            with self._write() as connection:
+                connection.execute(
+                    delete(Lease).where(Lease.event_id.in_(event_ids), Lease.by == by)
+                )
+
+    def flag(self, media_id: int, flagged: bool, by: str, how: str, now: datetime) -> None:
+        """Mark a media for a second look, or take the mark away; both are recorded.
+
+        Raises:
+            LogError: there is no such media.
+        """
+        with self._write() as connection:
+            _must_be_there(connection, media_id)
+            is_flagged = connection.execute(select(exists().where(Flag.media_id == media_id)))
+            if is_flagged.scalar_one() == flagged:
+                return
+            kind = "flag" if flagged else "unflag"
+            act = new_act(connection, kind, by, how, now, details={"media": media_id})
+            if flagged:
+                connection.execute(upsert(Flag).values(media_id=media_id, act_id=act))
+            else:
+                connection.execute(delete(Flag).where(Flag.media_id == media_id))
+
+    def flagged(self, media_ids: Sequence[int] | None = None, limit: int = 1000) -> list[int]:
+        """The flagged media (of these, or of all), the latest flag first."""
+        query = select(Flag.media_id).order_by(Flag.act_id.desc()).limit(limit)
+        if media_ids is not None:
+            query = query.where(Flag.media_id.in_(media_ids))
+        with self._read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def reveal(self, media_id: int, by: str, how: str, now: datetime) -> None:
+        """Record that `by` had a hidden frame (of a person, a vehicle) shown.
+
+        Raises:
+            LogError: there is no such media.
+        """
+        with self._write() as connection:
+            _must_be_there(connection, media_id)
+            new_act(connection, "reveal", by, how, now, details={"media": media_id})
+
+    def statements(self, media_ids: Sequence[int]) -> dict[int, list[Statement]]:
+        """What each person said last of these media, the newest statement first.
+
+        Labels that were withdrawn are left out.
+        """
+        with self._read() as connection:
+            return _statements(connection, media_ids)
+
+    def disagreements(self, limit: int) -> list[int]:
+        """Media of which the last word differs from the last word of somebody else, newest first.
+
+        It ends when somebody else confirms the last word: two of three are enough.
+        """
+        withdrawal = aliased(Label)
+        several = (
+            select(Label.media_id)
+            .join(Act, Act.id == Label.act_id)
+            .where(
+                Label.withdraws_id.is_(None), ~exists().where(withdrawal.withdraws_id == Label.id)
+            )
+            .group_by(Label.media_id)
+            .having(func.count(Act.by.distinct()) > 1)
+            .order_by(func.max(Label.id).desc())
+        )
+        found: list[int] = []
+        with self._read() as connection:
+            media_ids = list(connection.execute(several).scalars())
+            for start in range(0, len(media_ids), 500):
+                part = media_ids[start : start + 500]
+                said = _statements(connection, part)
+                found += [media_id for media_id in part if disagree(said.get(media_id, []))]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+
+def disagree(statements: Sequence[Statement]) -> bool:
+    """True if the last word of all (the first of these) is not what somebody else said last."""
+    if len(statements) < 2:
+        return False
+    last, before = statements[0], statements[1]
+    return set(last.species) != set(before.species)
+
+
+def _statements(connection: Connection, media_ids: Sequence[int]) -> dict[int, list[Statement]]:
+    withdrawal = aliased(Label)
+    meant = aliased(Species)
+    query = (
+        select(Label.id, Label.media_id, Act.by, Act.at, meant.name)
+        .join(Act, Act.id == Label.act_id)
+        .join(Observation, Observation.label_id == Label.id)
+        .join(Species, Species.id == Observation.species_id)
+        .join(meant, meant.id == func.coalesce(Species.merged_into, Species.id))
+        .where(
+            Label.media_id.in_(media_ids),
+            Label.withdraws_id.is_(None),
+            ~exists().where(withdrawal.withdraws_id == Label.id),
+        )
+        .order_by(Label.id.desc(), Observation.position)
+    )
+    labels: dict[int, Statement] = {}
+    for row in connection.execute(query):
+        so_far = labels[row.id].species if row.id in labels else ()
+        labels[row.id] = Statement(row.media_id, row.by, row.at, (*so_far, row.name))
+    said: dict[int, list[Statement]] = {}
+    for statement in labels.values():
+        of_media = said.setdefault(statement.media_id, [])
+        if all(statement.by != other.by for other in of_media):
+            of_media.append(statement)
+    return said
+
+
+def _must_be_there(connection: Connection, media_id: int) -> None:
+    if connection.execute(select(Media.id).where(Media.id == media_id)).scalar() is None:
+        raise LogError(f"there is no media {media_id}")

@@ -1,0 +1,1 @@
+"""The static report: one HTML file that a ranger can mail."""

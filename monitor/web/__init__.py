@@ -1,0 +1,1 @@
+"""Review in the browser, dashboard, JSON API: FastAPI over the species log."""

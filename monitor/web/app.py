@@ -1,0 +1,44 @@
+"""The application: every room of the web put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from monitor import __version__
+from monitor.web import api, pages
+from monitor.web.parts import Parts
+from monitor.web.problems import tell_problems
+from monitor.web.rendering import STATIC, fingerprint
+
+THREADS = 8
+"""Requests worked on at once: more only wait for the same two processors."""
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The web of one station. `parts` stays the caller's, to be closed after the server ended."""
+    app = FastAPI(
+        title="trapwatch",
+        version=__version__,
+        description="Sightings, labels and models of one station.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.parts = parts
+    tell_problems(app)
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount(f"/static/{fingerprint()}", StaticFiles(directory=STATIC))
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield

@@ -1,0 +1,77 @@
+"""What the pages and the API work with, put together once from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from monitor.charts.kept import KeptDetections
+from monitor.config import Settings
+from monitor.domain import utc_now
+from monitor.log.species_log import SpeciesLog, open_log
+from monitor.looks import Looks
+from monitor.models import ModelStore
+from monitor.pictures import Pictures
+from monitor.privacy import PrivateSpecies
+from monitor.station import backbone_options, decode_rules
+from monitor.web.accounts import Accounts
+from monitor.web.desk import Desk
+
+PICTURES_FOLDER = "pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One station, as its web pages see it. Safe to share between threads."""
+
+    settings: Settings
+    log: SpeciesLog
+    store: ModelStore
+    accounts: Accounts
+    pictures: Pictures
+    looks: Looks
+    desk: Desk
+    detections: KeptDetections
+    private: PrivateSpecies
+    clock: Callable[[], datetime]
+
+    def close(self) -> None:
+        """Let go of threads, files and memory."""
+        self.detections.close()
+        self.pictures.close()
+        self.looks.close()
+        self.log.close()
+
+
+def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Parts:
+    """Open the log (made if it is new) and everything that works on it."""
+    data = settings.data_directory
+    log = open_log(settings.database.url, create=True)
+    rules = decode_rules(settings)
+    most_bytes = settings.web.picture_cache_mb * 1024 * 1024
+    private = PrivateSpecies(settings.web.private_species, log.called_today)
+    return Parts(
+        settings,
+        log,
+        ModelStore(settings.models.directory),
+        Accounts(data),
+        Pictures(log.find_media, data / PICTURES_FOLDER, most_bytes, rules),
+        Looks(backbone_options(settings), rules),
+        Desk(log, clock),
+        KeptDetections(log.detections, private.names),
+        private,
+        clock,
+    )
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Here = Annotated[Parts, Depends(_parts)]
+"""For routes: `def route(here: Here)`."""
