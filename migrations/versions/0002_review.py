@@ -1,4 +1,4 @@
-"""What reviewing in a browser needs: acts that may be sent twice, leases, flags."""
+"""What reviewing in a browser needs: acts that may be sent twice, leases, flags, species' keys."""
 
 from alembic import op
 
@@ -8,7 +8,9 @@ down_revision = "0001"
 STATEMENTS = [
     "ALTER TABLE act ADD COLUMN request VARCHAR",
     "CREATE UNIQUE INDEX act_by_request ON act (request) WHERE request IS NOT NULL",
-    "CREATE INDEX act_by_person ON act (\"by\", kind)",
+    "ALTER TABLE species ADD COLUMN group_name VARCHAR",
+    "ALTER TABLE species ADD COLUMN hotkey VARCHAR",
+    'CREATE INDEX act_by_person ON act ("by", kind)',
     """
 CREATE TABLE lease (
     event_id INTEGER NOT NULL,

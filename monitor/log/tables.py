@@ -101,7 +101,10 @@ class File(Base):
 
 
 class Species(Base):
-    """A row of the station's list. A merged species points to the one it became."""
+    """A row of the station's list. A merged species points to the one it became.
+
+    `hotkey` is the key that names it while reviewing, `group_name` what lists sort it under.
+    """
 
     __tablename__ = "species"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -110,6 +113,8 @@ class Species(Base):
     taxon_key: Mapped[str | None]
     names: Mapped[dict[str, Any]]
     merged_into: Mapped[int | None] = mapped_column(ForeignKey("species.id"))
+    group_name: Mapped[str | None]
+    hotkey: Mapped[str | None]
     __table_args__ = (
         Index("species_by_name", "name", unique=True, sqlite_where=text("merged_into IS NULL")),
     )
