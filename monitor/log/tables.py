@@ -101,10 +101,8 @@ class File(Base):
 
 
 class Species(Base):
-    """A row of the station's list. A merged species points to the one it became.
-
-    `hotkey` is the key that names it while reviewing, `group_name` what lists sort it under.
-    """
+    """A row of the station's list. A merged species points to the one it became; `hotkey` names
+    it while reviewing."""
 
     __tablename__ = "species"
     id: Mapped[int] = mapped_column(primary_key=True)
