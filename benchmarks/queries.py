@@ -20,8 +20,9 @@ from typing import Any
 import bench
 from fill_log import fill
 
-from monitor.cli.sightings import _events
+from monitor.event_walk import events
 from monitor.log.engine import choose_sqlite
+from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import SightingFilter
 from monitor.log.species_log import SpeciesLog
 from monitor.review import order_queue
@@ -68,9 +69,9 @@ def questions() -> dict[str, Callable[[SpeciesLog], object]]:
         log.first_label_at(),
     )
     asked["label queue"] = _queue
-    asked["events --limit 50"] = lambda log: list(_events(log, SightingFilter(), 50))
+    asked["events --limit 50"] = lambda log: list(events(log, BrowseFilter(), 50))
     asked["events --species lynx --limit 50"] = lambda log: list(
-        _events(log, SightingFilter(species="lynx"), 50)
+        events(log, BrowseFilter(species="lynx"), 50)
     )
     asked["species list"] = lambda log: log.species()
     return asked

@@ -25,6 +25,7 @@ watch: {{folders: ["{frames}"], settle_seconds: {settle}}}
 classifier: {{engine: {engine}, threads: {threads}}}
 training: {{enabled: false}}
 models: {{directory: data/models}}
+web: {{enabled: {web}, port: {port}}}
 """
 _COUNTS = re.compile(r"(\d+) media: (\d+) classified, (\d+) rejected, (\d+) pending")
 
@@ -57,6 +58,7 @@ class Trial:
         engine: `auto`, `keras` or `ncnn`.
         settle_seconds: as in the config.
         threads: as in the config; 0 means all.
+        port: where the service serves its pages; None: it does not.
     """
 
     def __init__(
@@ -66,12 +68,20 @@ class Trial:
         engine: str = "auto",
         settle_seconds: float = 0,
         threads: int = 0,
+        port: int | None = None,
     ) -> None:
         self.root, self.frames, self.data = root, frames, root / "data"
         self.config, self.journal = root / "config.yaml", root / "journal.txt"
         for folder in (self.data, frames):
             folder.mkdir(parents=True, exist_ok=True)
-        text = CONFIG.format(frames=frames, engine=engine, settle=settle_seconds, threads=threads)
+        text = CONFIG.format(
+            frames=frames,
+            engine=engine,
+            settle=settle_seconds,
+            threads=threads,
+            web=str(port is not None).lower(),
+            port=port or 0,
+        )
         self.config.write_text(text, encoding="utf-8")
 
     def keep_from(self, other: Trial) -> None:

@@ -15,8 +15,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(content: bytes, path: Path) -> None:
+def write_whole(content: bytes, path: Path, mode: int = 0o666) -> None:
     """Write a file whole or not at all, also through a power cut; its folder is made.
+
+    Args:
+        mode: who may read and write it, less what the umask takes away; never more, not even
+            for an instant.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -24,7 +28,7 @@ def write_whole(content: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -12,6 +12,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -21,6 +23,8 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from monitor.domain import TrapwatchError
+from monitor.formats import format_of
+from monitor.resizing import to_rgb
 
 # Odd EXIF and palettes; process-wide, as `catch_warnings` is unsafe in threads before 3.14.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -28,23 +32,12 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 Pixels = npt.NDArray[np.uint8]
 
 _MIN_ROWS_PRESENT = 0.9
-_BACKGROUND = (124, 117, 104)  # behind transparency: the ImageNet mean, 0 to VGG
 _MAX_SCANS = 500  # a progressive JPEG has about 10; each further one costs a pass over all blocks
 _MAX_TIFF_TAGS, _MAX_TIFF_STRIPS = 200, 65_536
 _TIFF_STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and byte counts of strips and tiles
 _TIFF_COMPRESSIONS = frozenset(
     {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "tiff_jpeg"}
 )
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II\x2a\x00": "TIFF",
-    b"MM\x00\x2a": "TIFF",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"%PDF": "PDF",
-}
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _READERS = {  # imported when first needed: most stations only ever see JPEG
     "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
     "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
@@ -85,16 +78,28 @@ def decode(data: bytes, rules: DecodeRules) -> Pixels:
     """
     image = open_header(data)
     _check_size(image, rules)
-    orientation = orientation_of(image)
-    try:
-        square = _load_square(image, data, rules)
-        if orientation in _TURNS:
-            square = square.transpose(Image.Transpose(_TURNS[orientation]))
-        return np.array(square, dtype=np.uint8)
-    except ImageRejected:
-        raise
-    except Exception as error:  # a decoder of hostile bytes may raise anything
-        raise ImageRejected(_in_words(error, str(image.format))) from error
+    square = _upright(image, data, rules, (rules.size, rules.size), Image.Resampling.BILINEAR)
+    return np.array(square, dtype=np.uint8)
+
+
+def shrink(data: bytes, rules: DecodeRules, longest_side: int) -> Image.Image:
+    """Decode one picture for people: upright RGB in its own proportions, never enlarged.
+
+    It carries nothing of the file but its pixels: no EXIF, no place, no comment.
+
+    Args:
+        longest_side: of the result, in pixels, or less.
+
+    Raises:
+        ImageRejected: the reason in words.
+    """
+    image = open_header(data)
+    _check_size(image, rules)
+    scale = min(1.0, longest_side / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = _upright(image, data, rules, size, Image.Resampling.HAMMING)
+    small.info.clear()
+    return small
 
 
 def dimensions(data: bytes, rules: DecodeRules) -> tuple[int, int]:
@@ -116,15 +121,11 @@ def open_header(data: bytes) -> ImageFile.ImageFile:
     """
     if not data:
         raise ImageRejected("the file is empty")
-    name = _format_of(data)
+    name = format_of(data)
     if name not in {"JPEG", "TIFF", *_READERS}:
         raise ImageRejected(f"not an image trapwatch reads (it looks like {name})")
-    try:
+    with _refused_in_words(name):
         image = _open(name, data)
-    except ImageRejected:
-        raise
-    except Exception as error:  # a parser of hostile bytes may raise anything
-        raise ImageRejected(_in_words(error, name)) from error
     if image.width < 1 or image.height < 1:
         raise ImageRejected(f"damaged {name}: a picture of {image.width} x {image.height} pixels")
     return image
@@ -152,18 +153,6 @@ def orientation_of(image: ImageFile.ImageFile) -> int:
     except Exception:  # noqa: BLE001  broken EXIF is common, and says nothing about the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _format_of(data: bytes) -> str:
-    """What the bytes are, by signature; file names are not believed."""
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    if data.startswith(b"RIFF"):
-        return "WEBP" if data[8:12] == b"WEBP" else "AVI video"
-    if data[4:8] == b"ftyp":
-        return "HEIF" if data[8:12] in _HEIF_BRANDS else "MP4 video"
-    return "nothing known" if data.strip(b"\x00") else "nothing but zero bytes"
 
 
 def _open(name: str, data: bytes) -> ImageFile.ImageFile:
@@ -219,22 +208,39 @@ def _check_size(image: ImageFile.ImageFile, rules: DecodeRules) -> None:
         raise ImageRejected(f"{width:,} x {height:,} pixels is over the limit of {limit}")
 
 
-def _load_square(image: ImageFile.ImageFile, data: bytes, rules: DecodeRules) -> Image.Image:
-    """Decode and squash to RGB; the orientation is still the file's."""
+def _upright(
+    image: ImageFile.ImageFile,
+    data: bytes,
+    rules: DecodeRules,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+) -> Image.Image:
+    """Decode, resize to `size` (as the file stores it) in RGB, and turn upright."""
+    orientation = orientation_of(image)
+    with _refused_in_words(str(image.format)):
+        small = to_rgb(_load(image, data, rules, size), size, resample)
+        turn = _TURNS.get(orientation)
+        return small if turn is None else small.transpose(Image.Transpose(turn))
+
+
+def _load(
+    image: ImageFile.ImageFile, data: bytes, rules: DecodeRules, size: tuple[int, int]
+) -> ImageFile.ImageFile:
+    """Decode; a JPEG no larger than it takes to come to `size`."""
     if image.format != "JPEG":
         image.load()
-        return _squash(image, rules.size)
+        return image
     try:
-        image.draft(None, (rules.size, rules.size))
+        image.draft(None, size)
         image.load()
     except OSError as error:
         if "truncated" not in str(error):
             raise
-        image = _load_truncated(data, rules)
-    return _squash(image, rules.size)
+        return _load_truncated(data, rules, size)
+    return image
 
 
-def _load_truncated(data: bytes, rules: DecodeRules) -> ImageFile.ImageFile:
+def _load_truncated(data: bytes, rules: DecodeRules, size: tuple[int, int]) -> ImageFile.ImageFile:
     """Decode what is there of a JPEG whose end is missing, if the rules want it.
 
     An end marker is appended, so that libjpeg finishes; it leaves what it never saw at mid-grey.
@@ -244,7 +250,7 @@ def _load_truncated(data: bytes, rules: DecodeRules) -> ImageFile.ImageFile:
     words = f"truncated JPEG: the picture is cut off after {len(there):,} bytes"
     if "progressive" in image.info:  # its rows are all there from the first scan on, only coarse
         raise ImageRejected(words)
-    image.draft(None, (rules.size, rules.size))
+    image.draft(None, size)
     image.load()
     present = _rows_present(np.asarray(image))
     if rules.accept_truncated and present >= _MIN_ROWS_PRESENT:
@@ -261,35 +267,15 @@ def _rows_present(pixels: Pixels) -> float:
     return float(seen[-1] + 1) / len(rows) if seen.size else 0.0
 
 
-def _squash(image: Image.Image, size: int) -> Image.Image:
-    """Any Pillow mode to RGB, size x size; BILINEAR here averages over all source pixels."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _squash_deep(image, size)
-    if image.has_transparency_data:
-        small = image.convert("RGBA").resize((size, size), Image.Resampling.BILINEAR, None, 2.0)
-        ground = Image.new("RGBA", small.size, _BACKGROUND)
-        return Image.alpha_composite(ground, small).convert("RGB")
-    plain = image if image.mode in {"L", "RGB", "CMYK", "YCbCr"} else image.convert("RGB")
-    return plain.resize((size, size), Image.Resampling.BILINEAR, None, 2.0).convert("RGB")
-
-
-def _squash_deep(image: Image.Image, size: int) -> Image.Image:
-    """More than 8 bits a pixel: scaled by `_white_level`, where Pillow would clip at 255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
-    white = _white_level(float(values.max()))
-    small = Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR)
-    eight_bit = np.clip(np.asarray(small) / white * 255.0, 0, 255).round().astype(np.uint8)
-    return Image.fromarray(eight_bit).convert("RGB")
-
-
-def _white_level(peak: float) -> float:
-    """The value that means white: the smallest usual depth that holds the brightest pixel.
-
-    Files declare 16 bits for 10-, 12- and 14-bit sensors alike; taken at their word those frames
-    would come out near black.
-    """
-    levels = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-    return next((level for level in levels if peak <= level), peak)
+@contextmanager
+def _refused_in_words(name: str) -> Iterator[None]:
+    """Whatever a reader of hostile bytes raises ends as ImageRejected."""
+    try:
+        yield
+    except ImageRejected:
+        raise
+    except Exception as error:  # a parser or decoder of hostile bytes may raise anything
+        raise ImageRejected(_in_words(error, name)) from error
 
 
 def _in_words(error: Exception, name: str) -> str:

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from monitor.backbone import Backbone
 from monitor.domain import FileStamp
 from monitor.imaging import DecodeRules, ImageRejected, decode
-from monitor.intake import read_verified
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.reading import read_verified
 
 logger = logging.getLogger(__name__)
 

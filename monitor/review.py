@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from monitor.log.learning import QueueCandidate
+from monitor.log.queues import QueueCandidate
 
 
 def order_queue(

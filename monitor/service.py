@@ -18,6 +18,7 @@ from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training
 from monitor.watch import stamp_of
+from monitor.web_process import WebProcess
 from monitor.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -32,10 +33,6 @@ CLASSIFY_HANGS_SECONDS = 600.0
 HISTORY_PAGE = 2000
 
 
-class StepFailed(TrapwatchError):
-    """`run --once` cannot go on; the message says why."""
-
-
 class Service:
     """Runs one station until it is told to stop.
 
@@ -48,6 +45,7 @@ class Service:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._training = TrainingProcess()
+        self._web = WebProcess()
         self._hung: list[str] = []
 
     def run(self) -> bool:
@@ -120,6 +118,7 @@ class Service:
                 _guarded(lambda: self._say_alive(station, workers))
             ticks.check_clock()
             _guarded(lambda: self._reap_training(station))
+            _guarded(lambda: self._web.tend(station.settings, time.monotonic()))
             self._stop.wait(min(TICK_SECONDS, pause))
 
     def _all_alive(self, workers: Sequence[Worker]) -> bool:
@@ -138,6 +137,8 @@ class Service:
         problems = {w.name: w.problem for w in workers if w.problem}
         if station.live.problem:
             problems["model"] = station.live.problem
+        if self._web.problem:
+            problems["web"] = self._web.problem
         facts = {"pid": os.getpid(), "problems": problems}
         station.log.put_state("service", facts, utc_now())
 
@@ -148,6 +149,7 @@ class Service:
             worker.stop()
         if self._stop.is_set():
             notify("STOPPING=1")
+        self._web.end()
         while not self._stop.is_set() and not all(w.join(TICK_SECONDS) for w in workers):
             deadline = time.monotonic() + STOP_SECONDS
             if self._all_alive(workers):
@@ -243,55 +245,7 @@ def _leave() -> None:
     os._exit(1)
 
 
-def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Take in and classify all there is, then end.
-
-    Args:
-        progress: called with (media done, media known) as it goes.
-
-    Returns:
-        the log's counts.
-
-    Raises:
-        Busy: a service owns this log.
-        StepFailed: the folders cannot be read into the log.
-    """
-    with OwnerLock(
-        settings.data_directory / LOCK_NAME, f"the log {settings.database.url}", utc_now()
-    ):
-        station = Station(settings)
-        try:
-            return _run_station_once(station, progress)
-        finally:
-            station.close()
-
-
 def _one_line(station: Station) -> str:
     counts = station.log.counts()
     live = station.live.name or "no model yet"
     return f"{counts['media']} media, {counts['pending']} pending, {live}"
-
-
-def _run_station_once(station: Station, progress: Callable[[int, int], None]) -> dict[str, int]:
-    watcher = Worker("watch", station.watch_step, 0.05, WATCH_HANGS_SECONDS)
-    watcher.start()
-    try:
-        told = 0.0
-        while True:
-            quiet = station.quiet  # asked before the step: what came last is classified too
-            busy = station.classify_step()
-            if time.monotonic() - told > 1.0 or not busy:
-                told = time.monotonic()
-                counts = station.log.counts()
-                done = counts["classified"] + counts["rejected"]
-                progress(done, counts["media"] - counts["waiting_for_their_file"])
-            if quiet and not busy:
-                return station.log.counts()
-            if not busy:
-                time.sleep(0.05)
-            if watcher.problem:
-                raise StepFailed(f"files cannot be taken in: {watcher.problem}")
-    finally:
-        watcher.stop()
-        watcher.join(STOP_SECONDS)
-        station.log.checkpoint()

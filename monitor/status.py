@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psutil
 
@@ -12,8 +17,15 @@ from monitor.domain import iso_utc, parse_iso_utc, utc_now
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
+from monitor.log.today import HABIT_DAYS
 from monitor.log.versions import VersionRow
 from monitor.scheduler import training_due_at, training_facts
+
+SILENT_AFTER = timedelta(days=3)
+"""No camera counts as silent before."""
+SILENT_GAPS = 3
+"""So many times its usual longest pause a camera may be quiet."""
+MOST_SILENT_LINES = 10
 
 
 def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) -> dict[str, Any]:
@@ -49,6 +61,8 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
             "next_due": iso_utc(due) if due is not None else None,
         },
         "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "folder": str(data)},
+        "today": _today(log, now, settings.station.zone),
+        "silent_deployments": silent_deployments(log, now),
     }
 
 
@@ -76,10 +90,67 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("next training", training["next_due"] or "when there are enough new labels"),
         ("disk", f"{facts['disk']['free_bytes'] / 1e9:.1f} GB free in {facts['disk']['folder']}"),
     ]
+    lines += [
+        ("silent camera", f"{s['deployment']}: last frame {s['last_frame_at']}")
+        for s in facts["silent_deployments"][:MOST_SILENT_LINES]
+    ]
     lines += [("problem", f"{u['path']}: {u['problem']}") for u in facts["unreadable"]]
     lines += [("problem", p) for p in watch.get("problems", [])]
     lines += [("problem", f"{who}: {why}") for who, why in service["problems"].items()]
     return lines
+
+
+def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:
+    """When today began at the station."""
+    return datetime.combine(now.astimezone(zone).date(), time(), zone)
+
+
+def usual_gap_days(days: Sequence[date]) -> int:
+    """The pause between days with frames that a camera keeps in 95 of 100 cases (nearest rank);
+    0 if it sent frames on fewer than two days.
+
+    Args:
+        days: on which it sent frames, in order.
+    """
+    gaps = sorted((later - earlier).days for earlier, later in pairwise(days))
+    return gaps[math.ceil(0.95 * len(gaps)) - 1] if gaps else 0
+
+
+def silent_after(days: Sequence[date]) -> timedelta:
+    """How long a camera with frames on these days may be quiet before it counts as silent."""
+    return max(SILENT_AFTER, SILENT_GAPS * timedelta(days=usual_gap_days(days)))
+
+
+def silent_deployments(log: SpeciesLog, now: datetime) -> list[dict[str, Any]]:
+    """Deployments that sent nothing for far longer than they are used to, the latest to fall
+    silent first. Those that have ended are not expected to send anything."""
+    text = iso_utc(now)
+    quiet = {
+        frame: now - parse_iso_utc(frame.captured_at)
+        for frame in log.last_frames(text)
+        if frame.captured_at is not None and (frame.end_at is None or frame.end_at > text)
+    }
+    quiet = {frame: pause for frame, pause in quiet.items() if pause > SILENT_AFTER}
+    longest = SILENT_GAPS * timedelta(days=HABIT_DAYS)  # no habit can be longer
+    habits = log.days_with_frames(frame for frame, pause in quiet.items() if pause <= longest)
+    silent = []
+    for frame, pause in sorted(quiet.items(), key=lambda pair: pair[1]):
+        days = habits.get(frame.deployment)
+        if pause > (silent_after(days) if days is not None else longest):
+            silent.append(
+                {
+                    "deployment": frame.deployment,
+                    "last_frame_at": frame.captured_at,
+                    "silent_days": pause.days,
+                    "usual_gap_days": usual_gap_days(days) if days is not None else None,
+                }
+            )
+    return silent
+
+
+def _today(log: SpeciesLog, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    since = iso_utc(start_of_day(now, zone))
+    return {"since": since, **asdict(log.taken_in_since(since))}
 
 
 def _lag(oldest: str | None, now: datetime) -> float | None:

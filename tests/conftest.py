@@ -14,6 +14,7 @@ CONFIG = """\
 station: {name: test, timezone: Europe/Berlin}
 classifier: {backbone: small, threads: 1}
 watch: {settle_seconds: 0}
+web: {enabled: false}
 """
 
 

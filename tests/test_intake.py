@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import monitor.intake as intake_page
+import monitor.reading as reading_page
 from monitor.domain import FileStamp
-from monitor.intake import Missed, read_content, read_verified
+from monitor.intake import Missed
+from monitor.reading import read_content, read_verified
 from monitor.scan import Found, stamp_of
 
 
@@ -76,7 +78,8 @@ def test_a_file_that_changed_since_it_was_listed_is_brought_again(field):
 
 def test_a_file_that_is_too_large_is_hashed_whole_and_rejected_unread(field, monkeypatch):
     monkeypatch.setattr(intake_page, "MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr(intake_page, "HEAD_BYTES", 100)
+    monkeypatch.setattr(reading_page, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(reading_page, "HEAD_BYTES", 100)
     data = jpeg(1) + b"\0" * 5000
     field.intake.take([found_at(field, field.put("a.jpg", data))])
     (sighting,) = field.log.sightings()

@@ -14,9 +14,11 @@ from logbook import NOW, frames, item, predict, publish, rows, say, take_in
 
 from monitor.domain import Observation, Scope, Source
 from monitor.log.engine import LogError
+from monitor.log.labels import RequestTaken
 from monitor.log.reference import NoSuchMedia
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog
+from monitor.log.undoing import NotTheirs
 
 
 def shown(log: SpeciesLog, media_id: int) -> tuple[Observation, ...]:
@@ -234,6 +236,55 @@ def test_a_new_species_is_told_and_a_slip_of_the_finger_refused(log):
         say_plainly("red dear")
     assert shown(log, media_id) == (Observation("red deer"),)
     assert say_plainly("red dear", insist=True).new_species == ("red dear",)
+
+
+def test_a_request_is_one_act_however_often_it_arrives(log):
+    one, two = frames(log, 2)
+    first = say(log, one, "fox", request="r1")
+    assert first.new_species == ("fox",)
+    assert say(log, one, "fox", request="r1") == first
+    for other in (
+        lambda: say(log, two, "fox", request="r1"),
+        lambda: say(log, one, "hare", request="r1"),
+    ):
+        with pytest.raises(RequestTaken, match="sent before by Ana"):
+            other()
+    with pytest.raises(RequestTaken):
+        say(log, one, "fox", by="Ben", request="r1")
+    assert say(log, one, "fox", request="r2").act_id != first.act_id
+    assert len(rows(log, "SELECT * FROM label")) == 2
+
+
+def test_what_was_refused_can_be_sent_again_under_its_name(log):
+    (media_id,) = frames(log, 1)
+    say(log, media_id, "red deer")
+    words = ([media_id], [Observation("red dear")], "Ana", "web", NOW)
+    with pytest.raises(UnknownSpecies) as told:
+        log.label(*words, request="r1")
+    assert told.value.nearest == "red deer"
+    assert log.label(*words, request="r1", insist=True).new_species == ("red dear",)
+
+
+def test_an_event_of_media_that_is_not_there_is_refused(log):
+    with pytest.raises(NoSuchMedia, match="there is no media 99"):
+        say(log, 99, "fox", scope=Scope.EVENT)
+    assert rows(log, "SELECT * FROM species") == []
+
+
+def test_a_person_takes_back_their_own_acts_only(log):
+    (media_id,) = frames(log, 1)
+    act = say(log, media_id, "fox", by="Ben").act_id
+    say(log, media_id, "hare")
+    with pytest.raises(NotTheirs, match="Ben said that"):
+        log.undo(None, "Ana", "web", NOW, act=act, of="Ana")
+    assert [a.species for a in log.acts_of("Ana", 9)] == [("hare",)]
+    log.undo(None, "Ana", "web", NOW, of="Ana")
+    assert log.acts_of("Ana", 9) == []
+    with pytest.raises(LogError, match="no label to undo"):
+        log.undo(None, "Ana", "web", NOW, of="Ana")
+    log.undo(None, "Ana", "web", NOW, act=act)
+    with pytest.raises(LogError, match="taken back before"):
+        log.undo(None, "Ana", "web", NOW, act=act)
 
 
 class Labelling(RuleBasedStateMachine):

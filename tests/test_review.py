@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import frames, item, predict, publish, say, take_in
 
-from monitor.log.learning import QueueCandidate
+from monitor.log.queues import QueueCandidate
 from monitor.review import order_queue
 
 

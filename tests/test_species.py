@@ -12,6 +12,7 @@ from logbook import NOW, frames, predict, publish, rows, say
 from monitor.log.engine import LogError
 from monitor.log.sightings import SightingFilter
 from monitor.log.species import UnknownSpecies, fold
+from monitor.log.species_list import SpeciesEntry
 
 
 def add(log, name, **more):
@@ -118,6 +119,72 @@ def test_an_unknown_name_is_told_with_the_nearest(log):
         log.species_named("bagder")
     with pytest.raises(UnknownSpecies, match="trapwatch species list"):
         log.species_named("zebra")
+
+
+def test_an_unknown_name_carries_the_one_that_may_be_meant(log):
+    add(log, "badger")
+    for name, nearest in (("bagder", "badger"), ("zebra", None), ("", None)):
+        with pytest.raises(UnknownSpecies) as told:
+            log.species_named(name)
+        assert told.value.nearest == nearest
+
+
+def test_a_species_has_a_group_and_a_key_that_stay_until_taken_away(log):
+    add(log, "red fox", group=" canids ", hotkey="X")
+    add(log, "red fox", taxon_key="1")
+    (row,) = log.species()
+    assert (row.group, row.hotkey, row.taxon_key) == ("canids", "x", "1")
+    add(log, "red fox", group="", hotkey="")
+    (row,) = log.species()
+    assert (row.group, row.hotkey) == (None, None)
+
+
+@pytest.mark.parametrize("key", ["b", "B", "u", "0", "9", "xy", "²", "-", "\n\t!", "ß\u0301"])
+def test_a_key_that_cannot_be_one_is_refused_and_nothing_is_written(log, key):
+    with pytest.raises(LogError, match="take one of a, c, d, i, j, k, m, n, p, q, t, x, y"):
+        add(log, "red fox", hotkey=key)
+    assert log.species() == rows(log, "SELECT * FROM act") == []
+
+
+def test_no_two_species_share_a_key_until_they_are_merged(log):
+    add(log, "fox", hotkey="x"), add(log, "hare")
+    with pytest.raises(LogError, match="the key 'x' is that of 'fox' already"):
+        add(log, "hare", hotkey="x")
+    add(log, "fox", hotkey="X")  # its own
+    add(log, "red fox")
+    log.merge_species("fox", "red fox", "Ana", "cli", NOW)
+    add(log, "hare", hotkey="x")
+    assert {row.name: row.hotkey for row in log.species()} == {"hare": "x", "red fox": None}
+
+
+def test_of_many_at_once_those_that_cannot_go_in_leave_no_trace(log):
+    entries = [
+        SpeciesEntry("fox", hotkey="x"),
+        SpeciesEntry("hare", "Lepus", hotkey="x"),
+        SpeciesEntry(""),
+        SpeciesEntry("Fox", "Vulpes"),
+    ]
+    outcomes = log.add_all_species(entries, "Ana", "csv", NOW)
+    assert outcomes[0] is True and outcomes[3] is False
+    assert [str(outcome) for outcome in outcomes[1:3]] == [
+        "the key 'x' is that of 'fox' already; give that another one first",
+        "a species needs a name",
+    ]
+    assert [row.name for row in log.species()] == ["fox"]
+    with pytest.raises(UnknownSpecies):
+        log.species_named("Lepus")
+    assert len(rows(log, "SELECT * FROM act")) == 2
+
+
+def test_the_changes_of_the_list_are_kept_newest_first(log):
+    add(log, "fox", hotkey="x")
+    log.rename_species("fox", "red fox", "Ben", "web", NOW)
+    acts = log.species_history(10)
+    assert [(a.kind, a.by, a.details) for a in acts] == [
+        ("species-rename", "Ben", {"old": "fox", "new": "red fox"}),
+        ("species-add", "Ana", {"species": "fox", "hotkey": "x"}),
+    ]
+    assert log.species_history(1) == acts[:1]
 
 
 def test_two_encodings_of_one_accent_are_one_name():

@@ -120,6 +120,23 @@ class NcnnBackbone:
         maps = np.stack([found[layer].transpose(1, 2, 0) for found in blobs])
         return np.stack([_averages(found) for found in blobs]), maps
 
+    def pooled_maps(self, image: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
+        """Where the features of one image come from: each part of `features` is a map's mean.
+
+        Args:
+            image: uint8 (224, 224, 3), RGB.
+
+        Returns:
+            outputs of blocks 3, 4 and 5: float32 (256, 28, 28), (512, 14, 14), (512, 7, 7).
+
+        Raises:
+            BackboneError: the array has another shape or type, or memory ran out.
+        """
+        check_images(image[np.newaxis], self.input_size)
+        blobs = self._stack.run(image, POOLS)
+        block3, block4, block5 = (blobs[name] for name in POOLS)
+        return block3, block4, block5
+
     def close(self) -> None:
         """Let go of the networks and their memory."""
         self._stack.close()

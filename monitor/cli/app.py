@@ -5,17 +5,15 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import re
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 
-from monitor import __version__
+from monitor import __version__, moments
 from monitor.config import Settings, load_settings
-from monitor.domain import TrapwatchError, iso_utc, shown_path
+from monitor.domain import TrapwatchError, shown_path, utc_now
 
 app = typer.Typer(
     name="trapwatch",
@@ -34,10 +32,6 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who says so (default: your login).")]
-
-
-_AGE = re.compile(r"([0-9]{1,7})([dh])")
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 
 
 class UsageError(TrapwatchError):
@@ -75,33 +69,11 @@ def who(by: str | None) -> str:
 
 
 def moment_of(text: str | None, zone: ZoneInfo, *, end: bool = False) -> str | None:
-    """A day (`2024-05-01`), a time (`2024-05-01T18:30`) or an age (`7d`, `12h`) as UTC text.
-
-    Args:
-        zone: where the station is; days and times without an offset are read there.
-        end: a day means its end.
-    """
-    if text is None:
-        return None
+    """As `moments.moment_of`, ages counted from now. Raises UsageError."""
     try:
-        if age := _AGE.fullmatch(text):
-            return iso_utc(datetime.now(UTC) - int(age[1]) * _UNITS[age[2]])
-        moment = datetime.fromisoformat(text)
-        if end and _is_day(text):
-            moment += timedelta(days=1)
-        return iso_utc(moment if moment.tzinfo else moment.replace(tzinfo=zone))
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"'{text}' is no time; write 2024-05-01, 2024-05-01T18:30 or an age like 7d"
-        ) from None
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
+        return moments.moment_of(text, zone, utc_now(), end=end)
+    except moments.NoMoment as error:
+        raise UsageError(str(error)) from None
 
 
 def log_to_stderr(*, quiet: bool = False) -> None:
@@ -127,4 +99,4 @@ class _JournalFormatter(logging.Formatter):
 
 
 # The commands register themselves; they come last because they import this page.
-from monitor.cli import labels, models, service, sightings, species  # noqa: E402, F401
+from monitor.cli import labels, models, report, service, sightings, species, web  # noqa: E402, F401

@@ -31,7 +31,8 @@ from monitor.exchange.labels import (
     rows_of_csv,
     rows_of_folder,
 )
-from monitor.log.species_log import open_log
+from monitor.log.reviewing import Statement
+from monitor.log.species_log import SpeciesLog, open_log
 from monitor.review import order_queue
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")
@@ -135,17 +136,33 @@ def import_folder(
 @label.command("queue")
 def queue(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    disagreement: Annotated[
+        bool, typer.Option("--disagreement", help="Where people said different things.")
+    ] = False,
+    flagged: Annotated[bool, typer.Option("--flagged", help="What was flagged.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """What to look at next, most informative first: unsure, rare, and different from each other.
 
+    With --disagreement or --flagged: those frames instead, the latest first, with what each person
+    said of them last.
+
     Example: `trapwatch label queue --limit 50 --json`
     """
+    if disagreement and flagged:
+        raise UsageError("--disagreement and --flagged are two queues; ask for one of them")
     with open_log(read_settings(config).database.url) as log:
-        labels = {row.name: row.labels for row in log.species()}
-        chosen = order_queue(log.queue_candidates(CANDIDATES), labels, limit)
-        sightings = log.sightings_of([candidate.media_id for candidate in chosen])
+        if disagreement or flagged:
+            media_ids = log.disagreements(limit) if disagreement else log.flagged(limit=limit)
+            _show_disputed(log, media_ids, as_json=as_json)
+        else:
+            chosen = order_queue(log.queue_candidates(CANDIDATES), log.label_counts(), limit)
+            _show_queue(log, [candidate.media_id for candidate in chosen], as_json=as_json)
+
+
+def _show_queue(log: SpeciesLog, media_ids: list[int], *, as_json: bool) -> None:
+    sightings = log.sightings_of(media_ids)
     if as_json:
         print_json([asdict(sighting) for sighting in sightings])
         return
@@ -160,6 +177,34 @@ def queue(
         for s in sightings
     ]
     print_table(("id", "deployment", "captured", "the model thinks", "path"), rows)
+
+
+def _show_disputed(log: SpeciesLog, media_ids: list[int], *, as_json: bool) -> None:
+    """Frames that several people looked at, each with the last word of each of them."""
+    sightings, said = log.sightings_of(media_ids), log.statements(media_ids)
+    if as_json:
+        print_json(
+            [
+                {**asdict(s), "statements": [_statement(one) for one in said.get(s.media_id, ())]}
+                for s in sightings
+            ]
+        )
+        return
+    rows = [
+        (
+            s.media_id,
+            s.deployment,
+            s.captured_local,
+            "; ".join(f"{one.by}: {', '.join(one.species)}" for one in said.get(s.media_id, ())),
+            s.path,
+        )
+        for s in sightings
+    ]
+    print_table(("id", "deployment", "captured", "people said", "path"), rows)
+
+
+def _statement(one: Statement) -> dict[str, object]:
+    return {"by": one.by, "at": one.at, "species": one.species}
 
 
 def _import(

@@ -35,7 +35,8 @@ def run(
 
     Example: `trapwatch run --once`
     """
-    from monitor.service import Service, run_once
+    from monitor.once import run_once
+    from monitor.service import Service
 
     settings = read_settings(config, thorough=True)
     log_to_stderr(quiet=once)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields, replace
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +21,15 @@ from monitor.cli.app import (
 )
 from monitor.config import Settings
 from monitor.console import note, print_json, print_json_rows, print_table
-from monitor.domain import MediaStatus, Sighting, shown_path
-from monitor.events import EventSighting, summarise
+from monitor.csv_rows import SIGHTING_COLUMNS, write_rows
+from monitor.domain import Sighting, shown_path
+from monitor.event_walk import events as events_of
+from monitor.events import EventSighting
+from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import SightingFilter
-from monitor.log.species_log import SpeciesLog, open_log
+from monitor.log.species_log import open_log
 
 TABLE_ROWS = 50
-EVENTS_AT_ONCE = 100
 
 SpeciesOption = Annotated[str | None, typer.Option(help="Any name of a species of the list.")]
 SinceOption = Annotated[str | None, typer.Option(help="2024-05-01, 2024-05-01T18:30, or 7d.")]
@@ -63,12 +62,20 @@ def sightings(
     """
     settings = read_settings(config)
     shown = _shown(limit, as_json, csv_file)
-    wanted = _filter(settings, species, since, until, deployment)
-    wanted = replace(wanted, min_probability=min_probability, unreviewed=unreviewed, limit=shown)
+    asked = _filter(settings, species, since, until, deployment)
+    wanted = SightingFilter(
+        asked.species,
+        asked.since,
+        asked.until,
+        asked.deployment,
+        min_probability,
+        unreviewed,
+        shown,
+    )
     with open_log(settings.database.url) as log:
         found = log.sightings(wanted)
         if csv_file:
-            write_csv(csv_file, [f.name for f in fields(Sighting)], map(asdict, found))
+            write_csv(csv_file, SIGHTING_COLUMNS, map(asdict, found))
         elif as_json:
             print_json_rows(map(asdict, found))
         else:
@@ -97,7 +104,7 @@ def events(
     wanted = _filter(settings, species, since, until, deployment)
     shown = _shown(limit, as_json, csv_file)
     with open_log(settings.database.url) as log:
-        found = list(_events(log, wanted, shown))
+        found = list(events_of(log, wanted, shown))
     if csv_file:
         write_csv(csv_file, [f.name for f in fields(EventSighting)], map(asdict, found))
     elif as_json:
@@ -136,9 +143,9 @@ def _filter(
     since: str | None,
     until: str | None,
     deployment: str | None,
-) -> SightingFilter:
+) -> BrowseFilter:
     zone = settings.station.zone
-    return SightingFilter(
+    return BrowseFilter(
         species,
         moment_of(since, zone),
         moment_of(until, zone, end=True),
@@ -168,61 +175,19 @@ def _event_row(e: EventSighting) -> tuple[object, ...]:
     )
 
 
-def _events(log: SpeciesLog, wanted: SightingFilter, limit: int | None) -> Iterator[EventSighting]:
-    """The events that hold a frame that fits, newest first; of a species, those that say it."""
-    name = log.species_named(wanted.species) if wanted.species else None
-    found = (event for page in _event_pages(log, wanted) for event in _summaries(log, page, name))
-    yield from islice(found, limit)
-
-
-def _event_pages(log: SpeciesLog, wanted: SightingFilter) -> Iterator[list[int]]:
-    seen: set[int] = set()
-    page: list[int] = []
-    for sighting in log.sightings(wanted):
-        event = sighting.event_id
-        if event is None or event in seen or sighting.status == MediaStatus.REJECTED:
-            continue
-        seen.add(event)
-        page.append(event)
-        if len(page) == EVENTS_AT_ONCE:
-            yield page
-            page = []
-    yield page
-
-
-def _summaries(log: SpeciesLog, page: list[int], name: str | None) -> Iterator[EventSighting]:
-    frames = log.event_frames(page)
-    for number in page:
-        if number in frames:
-            summary = summarise(frames[number], about=name)
-            if name is None or summary.species == name:
-                yield summary
-
-
-def write_csv(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     """Rows as UTF-8 CSV; lists as JSON text. The file appears whole or not at all."""
     if str(path) == "-":
-        _write_rows(sys.stdout, names, rows)
+        write_rows(sys.stdout, names, rows)
         return
     special = path.exists() and not path.is_file()  # a pipe, /dev/null: written as it is
     partial = path if special else path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "w", newline="", encoding="utf-8") as file:
-            _write_rows(file, names, rows)
+            write_rows(file, names, rows)
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     finally:
         if not special:
             partial.unlink(missing_ok=True)
-
-
-def _write_rows(file: Any, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    writer = csv.DictWriter(file, names)
-    writer.writeheader()
-    for row in rows:
-        flat = {
-            key: json.dumps(value, ensure_ascii=False) if isinstance(value, tuple) else value
-            for key, value in row.items()
-        }
-        writer.writerow(flat)

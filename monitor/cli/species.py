@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -19,8 +18,9 @@ from monitor.cli.app import (
     who,
 )
 from monitor.console import note, print_json, print_table
-from monitor.domain import How, TrapwatchError, utc_now
-from monitor.exchange.labels import is_text
+from monitor.domain import How, utc_now
+from monitor.exchange.labels import ImportFailed
+from monitor.exchange.species import import_species as import_csv
 from monitor.log.species_log import SpeciesLog, open_log
 
 species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")
@@ -43,10 +43,29 @@ def list_species(as_json: JsonOption = False, config: ConfigOption = None) -> No
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    columns = ("species", "scientific name", "key", "also called", "labelled media")
+    columns = (
+        "species",
+        "scientific name",
+        "key",
+        "group",
+        "hotkey",
+        "also called",
+        "labelled media",
+    )
     print_table(
         columns,
-        [(r.name, r.scientific_name, r.taxon_key, ", ".join(r.aliases), r.labels) for r in rows],
+        [
+            (
+                row.name,
+                row.scientific_name,
+                row.taxon_key,
+                row.group,
+                row.hotkey,
+                ", ".join(row.aliases),
+                row.labels,
+            )
+            for row in rows
+        ],
     )
 
 
@@ -57,6 +76,10 @@ def add(
     key: Annotated[str | None, typer.Option(help="Taxon key, such as GBIF's.")] = None,
     names: NameOption = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name.")] = None,
+    group: Annotated[str | None, typer.Option(help='Such as "deer"; "" takes it away.')] = None,
+    hotkey: Annotated[
+        str | None, typer.Option(help='The key that names it while reviewing; "" takes it away.')
+    ] = None,
     by: ByOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -74,6 +97,8 @@ def add(
             taxon_key=key,
             names=_by_language(names or []),
             aliases=tuple(alias or ()),
+            group=group,
+            hotkey=hotkey,
         )
     note(f"{'added' if is_new else 'completed'}: {name}")
 
@@ -102,7 +127,9 @@ def merge(source: str, into: str, by: ByOption = None, config: ConfigOption = No
 
 @species.command("import")
 def import_species(
-    file: Annotated[Path, typer.Argument(help="CSV: species[,scientific_name,key,aliases,de,…]")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV: species[,scientific_name,key,aliases,group,hotkey,de,…]")
+    ],
     by: ByOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -112,44 +139,19 @@ def import_species(
 
     Example: `trapwatch species import species.csv`
     """
-    added = faults = 0
     with _writable(config) as log, _open_csv(file) as text:
-        reader = csv.DictReader(text)
-        if "species" not in (reader.fieldnames or []):
-            raise UsageError(f"{file}: has no column 'species'")
-        while True:
-            try:
-                added += _add_row(log, next(reader), who(by))
-            except StopIteration:
-                break
-            except (TrapwatchError, ValueError, csv.Error) as error:
-                faults += 1
-                note(f"{file}, line {reader.line_num}: {error}")
-    note(f"{added} new species" + (f", {faults} lines left out" if faults else ""))
-    if faults:
+        try:
+            report = import_csv(
+                text, lambda rows: log.add_all_species(rows, who(by), How.CSV, utc_now())
+            )
+        except ImportFailed as error:
+            raise UsageError(f"{file}: {error}") from None
+    for fault in report.faults:
+        note(f"{file}, {fault}")
+    left_out = f", {len(report.faults)} lines left out" if report.faults else ""
+    note(f"{report.added} new species{left_out}")
+    if report.faults:
         raise typer.Exit(1)
-
-
-def _add_row(log: SpeciesLog, row: dict[str, str], by: str) -> bool:
-    known = ("species", "scientific_name", "key", "aliases")
-    languages = {
-        column: value
-        for column, value in row.items()
-        if column and column not in known and value and is_text(column) and is_text(value)
-    }
-    name = (row["species"] or "").strip()
-    if not name:
-        raise ValueError("the species has no name")
-    return log.add_species(
-        name,
-        by,
-        How.CSV,
-        utc_now(),
-        scientific_name=(row.get("scientific_name") or "").strip() or None,
-        taxon_key=(row.get("key") or "").strip() or None,
-        names=languages,
-        aliases=tuple(a.strip() for a in (row.get("aliases") or "").split(";") if a.strip()),
-    )
 
 
 def _by_language(pairs: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -98,7 +99,7 @@ def run_demo(
 
 def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | None = None) -> None:
     """Take in and classify the user's own photographs, and show what was read."""
-    from monitor.service import run_once
+    from monitor.once import run_once
 
     if not frames.is_dir():
         raise DemoFailed(f"{frames} is no folder of photographs")
@@ -112,7 +113,7 @@ def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | N
         f"{counts['rejected']} rejected. No model is trained yet, so no species is named:\n"
         f"label some, then train:"
     )
-    for words in ("label queue", 'label set 1 "red fox" --event', "train"):
+    for words in ("web", "label queue", 'label set 1 "red fox" --event', "train"):
         print(f"  {_command(settings, words)}")
 
 
@@ -138,7 +139,8 @@ def _service(settings: Settings) -> Iterator[None]:
     settings.data_directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "monitor", "run", "--config", str(settings.source)]
     with open(settings.data_directory / "service.log", "wb") as journal:
-        service = subprocess.Popen(command, stdout=journal, stderr=journal)
+        environ = {**os.environ, "TRAPWATCH_WEB__ENABLED": "false"}  # its port may be in use
+        service = subprocess.Popen(command, stdout=journal, stderr=journal, env=environ)
         try:
             yield
             if service.poll() is not None:
@@ -249,7 +251,7 @@ def _show(log: SpeciesLog, settings: Settings, before: Score, after: Score) -> N
     live = log.live_version()
     card = settings.models.directory / (live.name if live else "") / "model_card.md"
     print(f"\nWhere to look next:\n  {_near(card)}")
-    for words in ("sightings --species badger", "events", "label queue", "status"):
+    for words in ("web", "sightings --species badger", "events", "label queue", "status"):
         print(f"  {_command(settings, words)}")
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, insert, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from monitor.domain import MediaStatus, Observation, Scope
-from monitor.log.connection import LogPart, inserted_id, new_act
+from monitor.log.connection import inserted_id, new_act
 from monitor.log.engine import LogError
+from monitor.log.reference import must_be_there
 from monitor.log.species import resolve_or_add
 from monitor.log.tables import Act, Label, Media, Species
 from monitor.log.tables import Observation as ObservationRow
+from monitor.log.undoing import UndoQueries
 
 FIELDS = ("count", "sex", "life_stage", "behaviour")
 """What an observation may say besides the species."""
@@ -36,7 +39,11 @@ class LabelOutcome:
     act_id: int | None = None
 
 
-class LabelQueries(LogPart):
+class RequestTaken(LogError):
+    """An act was sent under the name of another one: by somebody else, or with other content."""
+
+
+class LabelQueries(UndoQueries):
     """The one way a label gets into the log, and out of force again."""
 
     def label(
@@ -65,13 +72,16 @@ class LabelQueries(LogPart):
 
         Raises:
             UnknownSpecies: see `insist`.
+            NoSuchMedia: one of `media_ids` is not in the log; nothing is written.
+            RequestTaken: `request` is the name of another act.
             LogError: no observation was given, or a count is not positive.
         """
         _check(observations)
-        act = None
+        act, asked = None, _digest(media_ids, observations, scope, keep)
         with self._write() as connection:
-            if request is not None and (done := _said_by(connection, request)) is not None:
+            if request is not None and (done := _sent_before(connection, request, by, asked)):
                 return done
+            must_be_there(connection, media_ids)
             species, new = _species_ids(connection, observations, insist)
             targets = _of_events(connection, media_ids) if scope is Scope.EVENT else media_ids
             targets = tuple(dict.fromkeys(targets))
@@ -79,52 +89,13 @@ class LabelQueries(LogPart):
                 said = _said_before(connection, targets, species, observations, how)
                 targets = tuple(m for m in targets if m not in said)
             if targets:
-                act = new_act(connection, "label", by, how, now, scope=scope, request=request)
+                sent = {"asked": asked, "new_species": new} if request is not None else None
+                act = new_act(
+                    connection, "label", by, how, now, scope=scope, details=sent, request=request
+                )
                 for media_id in targets:
                     _say(connection, act, media_id, species, observations, keep)
         return LabelOutcome(targets, new, act)
-
-    def undo(
-        self,
-        media_id: int | None,
-        by: str,
-        how: str,
-        now: datetime,
-        *,
-        act: int | None = None,
-        of: str | None = None,
-    ) -> tuple[int, ...]:
-        """Withdraw the last label act that still counts (of one media, or of all).
-
-        Args:
-            act: this act instead.
-            of: only what this person said.
-
-        Returns:
-            the media whose label changed.
-
-        Raises:
-            LogError: there is nothing to undo.
-        """
-        withdrawal = aliased(Label)
-        with self._write() as connection:
-            undone = connection.execute(_last_act(media_id, act, of)).scalar()
-            if undone is None:
-                raise LogError("there is no label to undo")
-            undoing = new_act(connection, "undo", by, how, now, details={"act": undone})
-            labels = connection.execute(
-                select(Label.id, Label.media_id)
-                .outerjoin(withdrawal, withdrawal.withdraws_id == Label.id)
-                .where(Label.act_id == undone, withdrawal.id.is_(None))
-            ).all()
-            for label in labels:
-                connection.execute(
-                    insert(Label).values(
-                        act_id=undoing, media_id=label.media_id, withdraws_id=label.id
-                    )
-                )
-                _point_to_newest(connection, label.media_id)
-        return tuple(label.media_id for label in labels)
 
 
 def _check(observations: Sequence[Observation]) -> None:
@@ -258,40 +229,26 @@ def _same(said: list[tuple[int, Observation]], wanted: list[tuple[int, Observati
     )
 
 
-def _point_to_newest(connection: Connection, media_id: int) -> None:
-    """Let the media point to its newest label that was not withdrawn, or to none."""
-    withdrawal = aliased(Label)
-    newest = (
-        select(func.max(Label.id))
-        .outerjoin(withdrawal, withdrawal.withdraws_id == Label.id)
-        .where(Label.media_id == media_id, Label.withdraws_id.is_(None), withdrawal.id.is_(None))
-    )
-    label_id = connection.execute(newest).scalar()
-    connection.execute(update(Media).where(Media.id == media_id).values(label_id=label_id))
+def _digest(
+    media_ids: Sequence[int], observations: Sequence[Observation], scope: Scope, keep: bool
+) -> str:
+    """Tells whether two requests ask for the same."""
+    said = [list(media_ids), [asdict(o) for o in observations], scope, keep]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def _last_act(media_id: int | None, act: int | None, of: str | None) -> Select[int]:
-    """The newest act of which a label still counts, of those that fit."""
-    withdrawal = aliased(Label)
-    counts = (
-        exists()
-        .where(Label.act_id == Act.id, Label.withdraws_id.is_(None))
-        .where(~exists().where(withdrawal.withdraws_id == Label.id))
-    )
-    if media_id is not None:
-        counts = counts.where(Label.media_id == media_id)
-    query = select(Act.id).where(Act.kind == "label", counts)
-    if act is not None:
-        query = query.where(Act.id == act)
-    if of is not None:
-        query = query.where(Act.by == of)
-    return query.order_by(Act.id.desc()).limit(1)
-
-
-def _said_by(connection: Connection, request: str) -> LabelOutcome | None:
+def _sent_before(connection: Connection, request: str, by: str, asked: str) -> LabelOutcome | None:
     """What the act came to that was sent under this name; None if it never arrived."""
-    act = connection.execute(select(Act.id).where(Act.request == request)).scalar()
+    query = select(Act.id, Act.by, Act.details).where(Act.request == request)
+    act = connection.execute(query).first()
     if act is None:
         return None
-    media = connection.execute(select(Label.media_id).where(Label.act_id == act).order_by(Label.id))
-    return LabelOutcome(tuple(media.scalars()), (), act)
+    details = act.details or {}
+    if act.by != by or details.get("asked") != asked:
+        raise RequestTaken(
+            f"the request '{request}' was sent before by {act.by} with something else in it; "
+            "send each act under a name of its own"
+        )
+    said = select(Label.media_id).where(Label.act_id == act.id).order_by(Label.id)
+    media_ids = tuple(connection.execute(said).scalars())
+    return LabelOutcome(media_ids, tuple(details.get("new_species", ())), act.id)

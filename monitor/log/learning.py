@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 
 from monitor.domain import MediaStatus
 from monitor.log.connection import LogPart, count_of, put_state
+from monitor.log.queues import QueueQueries
 from monitor.log.tables import (
     Act,
     Deployment,
@@ -54,19 +55,8 @@ class SplitRow:
     unit_key: int
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCandidate:
-    """An unlabelled media that could be asked about."""
-
-    media_id: int
-    event_id: int | None
-    deployment_id: int
-    species: str | None
-    probability: float | None
-
-
-class LearningQueries(LogPart):
-    """Labelled media and their sides; candidates for the next label."""
+class LearningQueries(QueueQueries):
+    """Labelled media and their sides."""
 
     def labelled(self) -> list[LabelledMedia]:
         """Every media with a label that counts, oldest label first; rejected media left out."""
@@ -132,44 +122,6 @@ class LearningQueries(LogPart):
         if values:
             with self._write() as connection:
                 connection.execute(insert(Split), values)
-
-    def queue_candidates(self, limit: int) -> list[QueueCandidate]:
-        """Unlabelled media, the least sure predictions first, then those never predicted."""
-        shown = aliased(Species)
-        predicted = (
-            select(
-                Media.id, Media.event_id, Media.deployment_id, shown.name, Prediction.probability
-            )
-            .select_from(Prediction)
-            .join(Media, Media.id == Prediction.media_id)
-            .join(Species, Species.id == Prediction.species_id)
-            .join(shown, shown.id == func.coalesce(Species.merged_into, Species.id))
-            .where(Prediction.current == 1, Media.label_id.is_(None))
-            .order_by(Prediction.probability)
-            .limit(limit)
-        )
-        plain = (
-            select(Media.id, Media.event_id, Media.deployment_id)
-            .outerjoin(Prediction, (Prediction.media_id == Media.id) & (Prediction.current == 1))
-            .where(
-                Media.status == MediaStatus.CLASSIFIED,
-                Media.label_id.is_(None),
-                Prediction.id.is_(None),
-            )
-            .order_by(Media.captured_at.desc())
-            .limit(limit)
-        )
-        with self._read() as connection:
-            rows = [
-                QueueCandidate(row.id, row.event_id, row.deployment_id, row.name, row.probability)
-                for row in connection.execute(predicted)
-            ]
-            if len(rows) < limit:
-                rows += [
-                    QueueCandidate(row.id, row.event_id, row.deployment_id, None, None)
-                    for row in connection.execute(plain)
-                ]
-        return rows[:limit]
 
 
 class StatusQueries(LogPart):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
@@ -80,3 +81,12 @@ def candidates(connection: Connection, reference: str, path_bytes: bytes) -> lis
 def _of_file(condition: Any) -> Select[*tuple[Any, ...]]:
     taken_in = File.media_id.is_not(None)
     return select(File.media_id).where(condition, taken_in).distinct().limit(ENOUGH)
+
+
+def must_be_there(connection: Connection, media_ids: Sequence[int]) -> None:
+    """Raises NoSuchMedia, naming those of `media_ids` that are not in the log."""
+    known = set(connection.execute(select(Media.id).where(Media.id.in_(media_ids))).scalars())
+    missing = [str(media_id) for media_id in dict.fromkeys(media_ids) if media_id not in known]
+    if missing:
+        more = " …" if len(missing) > 5 else ""
+        raise NoSuchMedia(f"there is no media {', '.join(missing[:5])}{more}")

@@ -1,19 +1,16 @@
-"""The station's species list: names, aliases, renames and merges as recorded acts."""
+"""Species names: every name a species ever had answers for it, however it is written."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from monitor.log.connection import LogPart, inserted_id, new_act
+from monitor.log.connection import inserted_id
 from monitor.log.engine import LogError
-from monitor.log.tables import Media, Observation, Species, SpeciesName
+from monitor.log.tables import Species, SpeciesName
 
 LOOKS_LIKE = 0.8
 """Two names at least this alike (difflib ratio) may be one name and a slip of the finger."""
@@ -23,120 +20,15 @@ LONGEST_NAME = 200
 
 
 class UnknownSpecies(LogError):
-    """A species name that is nobody's; the message names the nearest known one."""
+    """A species name that is nobody's.
 
+    Attributes:
+        nearest: the known name that may be meant; None if none is near, or it can be no name.
+    """
 
-@dataclass(frozen=True, slots=True)
-class SpeciesRow:
-    """One species of the list, with every name it answers to."""
-
-    name: str
-    scientific_name: str | None
-    taxon_key: str | None
-    names: dict[str, str]
-    aliases: tuple[str, ...]
-    labels: int
-
-
-class SpeciesQueries(LogPart):
-    """The species list. Renaming and merging lose nothing: old names go on answering."""
-
-    def species(self) -> list[SpeciesRow]:
-        """The list, by name; merged species are not in it."""
-        with self._read() as connection:
-            rows = connection.execute(
-                select(Species).where(Species.merged_into.is_(None)).order_by(Species.name)
-            ).all()
-            labels = _labels_by_species(connection)
-            aliases: dict[int, list[str]] = {}
-            for name in connection.execute(select(SpeciesName).order_by(SpeciesName.folded)):
-                aliases.setdefault(name.species_id, []).append(name.folded)
-            return [
-                SpeciesRow(
-                    row.name,
-                    row.scientific_name,
-                    row.taxon_key,
-                    row.names,
-                    tuple(a for a in aliases.get(row.id, []) if a != fold(row.name)),
-                    labels.get(row.id, 0),
-                )
-                for row in rows
-            ]
-
-    def add_species(
-        self,
-        name: str,
-        by: str,
-        how: str,
-        now: datetime,
-        *,
-        scientific_name: str | None = None,
-        taxon_key: str | None = None,
-        names: Mapping[str, str] | None = None,
-        aliases: tuple[str, ...] = (),
-    ) -> bool:
-        """Add a species, or complete a known one with what is given. True if it is new."""
-        with self._write() as connection:
-            known = resolve(connection, name)
-            species_id = _insert(connection, name) if known is None else known
-            values = {"scientific_name": scientific_name, "taxon_key": taxon_key}
-            values = {key: value for key, value in values.items() if value}
-            if names:
-                before = connection.execute(
-                    select(Species.names).where(Species.id == species_id)
-                ).scalar_one()
-                values["names"] = {**before, **names}  # type: ignore[assignment]
-            if values:
-                connection.execute(update(Species).where(Species.id == species_id).values(**values))
-            for alias in (scientific_name, *(names or {}).values(), *aliases):
-                if alias and fold(alias):
-                    _answer_to(connection, alias, species_id)
-            new_act(connection, "species-add", by, how, now, details={"species": spelled(name)})
-        return known is None
-
-    def rename_species(self, old: str, new: str, by: str, how: str, now: datetime) -> None:
-        """Give a species a new name; the old one stays an alias."""
-        with self._write() as connection:
-            species_id = _must_resolve(connection, old)
-            taken = resolve(connection, new)
-            if taken is not None and taken != species_id:
-                raise LogError(f"'{new}' is another species already; join them with: species merge")
-            connection.execute(
-                update(Species).where(Species.id == species_id).values(name=spelled(new))
-            )
-            _answer_to(connection, new, species_id)
-            new_act(connection, "species-rename", by, how, now, details={"old": old, "new": new})
-
-    def merge_species(self, source: str, into: str, by: str, how: str, now: datetime) -> None:
-        """Make `source` and all its names mean `into` from now on; labels keep what they said."""
-        with self._write() as connection:
-            gone, kept = _must_resolve(connection, source), _must_resolve(connection, into)
-            if gone == kept:
-                raise LogError(f"'{source}' and '{into}' are one species already")
-            for column in (Species.id, Species.merged_into):
-                connection.execute(update(Species).where(column == gone).values(merged_into=kept))
-            connection.execute(
-                update(SpeciesName).where(SpeciesName.species_id == gone).values(species_id=kept)
-            )
-            details = {"source": source, "into": into}
-            new_act(connection, "species-merge", by, how, now, details=details)
-
-    def species_named(self, name: str) -> str:
-        """The list's own name for any name of a species. Raises UnknownSpecies."""
-        with self._read() as connection:
-            species_id = _must_resolve(connection, name)
-            return str(
-                connection.execute(select(Species.name).where(Species.id == species_id)).scalar()
-            )
-
-    def called_today(self, name: str) -> frozenset[str]:
-        """The name that any name of a species stands for today; empty if nobody uses it."""
-        with self._read() as connection:
-            species_id = resolve(connection, name)
-            if species_id is None:
-                return frozenset()
-            today = select(Species.name).where(Species.id == species_id)
-            return frozenset(connection.execute(today).scalars())
+    def __init__(self, message: str, nearest: str | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 def spelled(name: str) -> str:
@@ -185,7 +77,8 @@ def resolve_or_add(connection: Connection, name: str, insist: bool) -> tuple[int
     if near and not insist:
         raise UnknownSpecies(
             f"'{name}' is not on the species list, but '{near}' is; "
-            f"write that, or insist on a new species with --new"
+            f"write that, or insist on a new species with --new",
+            near,
         )
     return _insert(connection, name), True
 
@@ -207,7 +100,7 @@ def _must_resolve(connection: Connection, name: str) -> int:
     if species_id is None:
         near = _nearest(connection, name)
         hint = f"; the nearest known one is '{near}'" if near else "; see: trapwatch species list"
-        raise UnknownSpecies(f"no species answers to '{name}'{hint}")
+        raise UnknownSpecies(f"no species answers to '{name}'{hint}", near)
     return species_id
 
 
@@ -230,17 +123,3 @@ def _answer_to(connection: Connection, name: str, species_id: int) -> None:
     owner = resolve(connection, name)
     if owner != species_id:
         raise LogError(f"the name '{name}' belongs to another species already")
-
-
-def _labels_by_species(connection: Connection) -> dict[int, int]:
-    """How many media count as each species by a person's word, after merges."""
-    meant = func.coalesce(Species.merged_into, Species.id)
-    query = (
-        select(meant, func.count(Media.id.distinct()))
-        .select_from(Media)
-        .join(Observation, Observation.label_id == Media.label_id)
-        .join(Species, Species.id == Observation.species_id)
-        .where(Media.label_id.is_not(None))
-        .group_by(meant)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from monitor.config import sqlite_path
 from monitor.durable import sync
+from monitor.log.browse import BrowseQueries
 from monitor.log.detections import DetectionQueries
 from monitor.log.engine import LogError, in_words, open_migrated
 from monitor.log.labels import LabelQueries
@@ -21,7 +22,8 @@ from monitor.log.reference import ReferenceQueries
 from monitor.log.reviewing import ReviewQueries
 from monitor.log.runs import RunQueries
 from monitor.log.sightings import SightingQueries
-from monitor.log.species import SpeciesQueries
+from monitor.log.species_list import SpeciesQueries
+from monitor.log.today import TodayQueries
 from monitor.log.versions import VersionQueries
 
 
@@ -29,6 +31,7 @@ class SpeciesLog(
     MediaQueries,
     PredictionQueries,
     SightingQueries,
+    BrowseQueries,
     LabelQueries,
     ReferenceQueries,
     ReviewQueries,
@@ -38,6 +41,7 @@ class SpeciesLog(
     DetectionQueries,
     LearningQueries,
     StatusQueries,
+    TodayQueries,
 ):
     """One station's log. Safe to share between threads."""
 

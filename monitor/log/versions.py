@@ -99,7 +99,12 @@ class VersionQueries(LogPart):
         return None
 
     def roll_back(
-        self, by: str, now: datetime, usable: Callable[[VersionRow], object] = lambda row: None
+        self,
+        by: str,
+        now: datetime,
+        usable: Callable[[VersionRow], object] = lambda row: None,
+        *,
+        how: str = "cli",
     ) -> str:
         """Bring back the version that was live before; the present one counts as rejected.
 
@@ -136,7 +141,7 @@ class VersionQueries(LogPart):
                     .values(state=state, reason=reason)
                 )
             details = {"from": live.name, "to": before.name}
-            new_act(connection, "roll-back", by, "cli", now, details=details)
+            new_act(connection, "roll-back", by, how, now, details=details)
         return str(before.name)
 
     def versions(self) -> list[VersionRow]:

@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager
 import anyio.to_thread
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from monitor import __version__
 from monitor.web import api, pages
+from monitor.web.bodies import Limits
+from monitor.web.door import Door
+from monitor.web.guard import Guard
 from monitor.web.parts import Parts
 from monitor.web.problems import tell_problems
 from monitor.web.rendering import STATIC, fingerprint
@@ -19,9 +23,16 @@ THREADS = 8
 """Requests worked on at once: more only wait for the same two processors."""
 
 
-def create_app(parts: Parts) -> FastAPI:
+class _Guarded(FastAPI):
+    """Routes behind a guard: outermost, so that no answer, not even to an error, passes it by."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Guard(super().build_middleware_stack(), self.state.door, self.state.limits)
+
+
+def create_app(parts: Parts, limits: Limits = Limits()) -> FastAPI:
     """The web of one station. `parts` stays the caller's, to be closed after the server ended."""
-    app = FastAPI(
+    app = _Guarded(
         title="trapwatch",
         version=__version__,
         description="Sightings, labels and models of one station.",
@@ -30,7 +41,8 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.state.parts = parts
+    app.state.parts, app.state.limits = parts, limits
+    app.state.door = Door(parts.accounts, parts.settings.web, parts.clock)
     tell_problems(app)
     app.include_router(api.router)
     app.include_router(pages.router)

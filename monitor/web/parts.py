@@ -20,6 +20,7 @@ from monitor.privacy import PrivateSpecies
 from monitor.station import backbone_options, decode_rules
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk
+from monitor.web.reveals import Reveals
 
 PICTURES_FOLDER = "pictures"
 
@@ -37,6 +38,7 @@ class Parts:
     desk: Desk
     detections: KeptDetections
     private: PrivateSpecies
+    reveals: Reveals
     clock: Callable[[], datetime]
 
     def close(self) -> None:
@@ -59,11 +61,18 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
         log,
         ModelStore(settings.models.directory),
         Accounts(data),
-        Pictures(log.find_media, data / PICTURES_FOLDER, most_bytes, rules),
+        Pictures(
+            log.find_media,
+            data / PICTURES_FOLDER,
+            most_bytes,
+            rules,
+            folders=settings.watch.folders,
+        ),
         Looks(backbone_options(settings), rules),
         Desk(log, clock),
         KeptDetections(log.detections, private.names),
         private,
+        Reveals(clock),
         clock,
     )
 

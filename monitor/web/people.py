@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 
+from monitor.web.accounts import Role
 
-class Role(IntEnum):
-    """What somebody may do; each may do what those below may."""
+__all__ = ["Admin", "Reviewer", "Role", "Viewer", "Visitor", "name_of", "visitor_of"]
 
-    VIEWER = 1  # look at sightings and charts
-    REVIEWER = 2  # label, flag, have hidden frames shown
-    ADMIN = 3  # species list, models
+NOBODY = "log in first"
+ASK_FOR_TOKEN = {"WWW-Authenticate": 'Bearer realm="trapwatch"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +25,36 @@ class Visitor:
         role: what they may do.
         session: identifies the browser or the token; holds leases.
         csrf: what unsafe requests of this session must carry in X-CSRF-Token.
+        logged_in: with a password, so that logging out means something.
     """
 
     name: str | None
     role: Role
     session: str
     csrf: str
+    logged_in: bool = False
 
 
 def visitor_of(request: Request) -> Visitor:
-    """Who asks. Raises HTTPException 401 where a login is demanded."""
-    return Visitor("local", Role.ADMIN, "local", "")
+    """Who asks, as the guard found out. Raises HTTPException 401 where a login is demanded."""
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    if visitor is None:
+        raise HTTPException(401, NOBODY, ASK_FOR_TOKEN)
+    return visitor
 
 
 def _at_least(role: Role) -> Any:
     def check(visitor: Annotated[Visitor, Depends(visitor_of)]) -> Visitor:
         if visitor.role < role:
-            raise HTTPException(403, f"this needs the role {role.name.lower()}")
+            raise HTTPException(403, needs(role))
         return visitor
 
     return Depends(check)
+
+
+def needs(role: Role) -> str:
+    """What somebody is told who may not do something."""
+    return f"this needs the role {role.name.lower()}"
 
 
 Viewer = Annotated[Visitor, _at_least(Role.VIEWER)]

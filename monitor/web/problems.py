@@ -26,7 +26,8 @@ class Problem(BaseModel):
 
 
 RESPONSES: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem} for status in (400, 401, 403, 404, 409, 413, 422, 429)
+    status: {"model": Problem}
+    for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 429, 503)
 }
 """What any route of the API may answer instead of a result."""
 
@@ -36,7 +37,7 @@ def tell_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        return answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
@@ -44,16 +45,16 @@ def tell_problems(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
             for fault in error.errors()
         ]
-        return _answer(request, 422, "; ".join(faults))
+        return answer(request, 422, "; ".join(faults))
 
     @app.exception_handler(TrapwatchError)
     def in_words(request: Request, error: TrapwatchError) -> Response:
-        return _answer(request, _status_of(error), str(error))
+        return answer(request, _status_of(error), str(error))
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _answer(request, 500, "trapwatch failed here; its log says more")
+        return answer(request, 500, "trapwatch failed here; its log says more")
 
 
 def _status_of(error: TrapwatchError) -> int:
@@ -64,9 +65,10 @@ def _status_of(error: TrapwatchError) -> int:
     return 400
 
 
-def _answer(
+def answer(
     request: Request, status: int, words: str, headers: dict[str, str] | None = None
 ) -> Response:
+    """An error in words: as JSON below /api, as a page elsewhere."""
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": words}, status, headers)
     html = page(request, "problem.html", status=status, words=words)

@@ -190,6 +190,7 @@ SCENARIOS: dict[str, Scenario] = {
     "log.versions.VersionQueries.roll_back": Scenario(
         "twice", ("models", "rollback"), repeat_after=False
     ),
+    "picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
     "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }
 """Place -> how it is reached. The test compares the keys with what the code holds."""

@@ -84,7 +84,12 @@ class _Cache:
 
 def run(arguments: list[str]) -> NoReturn:
     """A trapwatch command, or one of the library calls below that no command makes at once."""
-    calls = {"housekeeping": _housekeeping, "render": _render, "write-weights": _write_weights}
+    calls = {
+        "housekeeping": _housekeeping,
+        "render": _render,
+        "write-weights": _write_weights,
+        "keep-picture": _keep_picture,
+    }
     if arguments[0] in calls:
         calls[arguments[0]](Path(arguments[1]))
         raise SystemExit(0)
@@ -117,6 +122,12 @@ def _write_weights(file: Path) -> None:
     from monitor.backbone.weight_files import write_arrays
 
     write_arrays({"block1_conv1/kernel": np.zeros((3, 3, 3, 4), np.float32)}, file)
+
+
+def _keep_picture(folder: Path) -> None:
+    from monitor.picture_folder import PictureFolder
+
+    PictureFolder(folder, 1_000_000).keep("ab-thumb.jpg", b"\xff\xd8 a picture \xff\xd9")
 
 
 def serve() -> None:

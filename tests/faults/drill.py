@@ -34,6 +34,7 @@ training:
   max_epochs: 20
   enabled: {enabled}
 models: {{directory: data/models}}
+web: {{enabled: {web}, port: {port}}}
 """
 
 
@@ -59,14 +60,17 @@ class Drill:
         schedule: str = "0 2 * * *",
         enabled: bool = True,
         min_new_labels: int = 1,
+        port: int | None = None,
     ) -> None:
-        """Write config.yaml."""
+        """Write config.yaml; the web pages are served only where a port is given."""
         text = CONFIG.format(
             gap=gap,
             backbone=backbone,
             schedule=schedule,
             enabled=str(enabled).lower(),
             min_new_labels=min_new_labels,
+            web=str(port is not None).lower(),
+            port=port or 0,
         )
         self.config.write_text(text, encoding="utf-8")
 
@@ -146,7 +150,7 @@ class Zygote:
 
     def run(self, drill: Drill, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
         """The exit status of a command; -9 if it was killed. Its output goes to output.txt."""
-        special = arguments[0] in ("housekeeping", "render", "write-weights")
+        special = arguments[0] in ("housekeeping", "render", "write-weights", "keep-picture")
         if arguments == ("housekeeping",):
             arguments = ("housekeeping", str(drill.config))
         elif not special:

@@ -1,7 +1,38 @@
-"""/api/v1: status."""
+"""/api/v1: how the station stands."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
+from pydantic import BaseModel
+
+from monitor.status import status_of
+from monitor.web.parts import Here
+from monitor.web.people import Viewer
 
 router = APIRouter(tags=["status"])
+
+
+class Status(BaseModel):
+    """The same document as `trapwatch status --json`."""
+
+    station: str
+    now: str
+    service: dict[str, Any]
+    engine: dict[str, Any] | None
+    media: dict[str, int]
+    lag_seconds: float | None
+    watch: dict[str, Any] | None
+    unreadable: list[dict[str, str]]
+    live_model: dict[str, Any] | None
+    training: dict[str, Any]
+    disk: dict[str, Any]
+    today: dict[str, Any]
+    silent_deployments: list[dict[str, Any]]
+
+
+@router.get("/status")
+def status(here: Here, who: Viewer) -> Status:
+    """Counts, live model, training, disk; what came in today; cameras that fell silent."""
+    return Status(**status_of(here.settings, here.log, here.clock()))

@@ -1,7 +1,32 @@
-"""The page: review."""
+"""The pages where frames are labelled: one after the other, or one given frame."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi.responses import HTMLResponse
+
+from monitor.web.parts import Here
+from monitor.web.people import Reviewer, Viewer
+from monitor.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
+MOST = 2**63 - 1
+"""SQLite has no larger numbers."""
+
+
+@router.get("/review")
+def review(request: Request, who: Reviewer) -> HTMLResponse:
+    """One frame after the other, as the review desk hands them out."""
+    return page(request, "review.html", media_id=None)
+
+
+@router.get("/media/{media_id}")
+def one_frame(
+    request: Request, here: Here, who: Viewer, media_id: Annotated[int, Path(ge=1, le=MOST)]
+) -> HTMLResponse:
+    """The same page for one given frame and its event."""
+    if not here.log.sightings_of([media_id]):
+        raise HTTPException(404, f"there is no frame {media_id}")
+    return page(request, "review.html", media_id=media_id)

@@ -6,6 +6,8 @@ export const visitor = { name: meta("visitor"), role: meta("role") };
 export const mayReview = ["reviewer", "admin"].includes(visitor.role);
 export const isAdmin = visitor.role === "admin";
 
+const PATIENCE_MS = 30_000; // a slow station on a bad line still answers well within this
+
 export class Refused extends Error {
   constructor(status, words, body) {
     super(words);
@@ -14,24 +16,46 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", body, signal } = {}) {
+export async function ask(path, { method = "GET", body, signal, keepalive } = {}) {
+  const request = { method, body, signal, keepalive };
+  let answer = await send(path, request);
+  // A new login (in another tab, after the old one ran out) has a new token: ask for it, once.
+  if (answer.status === 403 && method !== "GET" && await renewToken()) answer = await send(path, request);
+  if (answer.status === 401) logIn();
+  const said = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refused(answer.status, said.error ?? `The station answered ${answer.status}.`, said);
+  return said;
+}
+
+async function send(path, { method, body, signal, keepalive }) {
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRF-Token"] = meta("csrf-token");
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  let answer;
+  const isFile = body instanceof Blob; // a file goes as it is, under its own type
+  if (body !== undefined) headers["Content-Type"] = isFile ? body.type : "application/json";
   try {
-    answer = await fetch(`/api/v1${path}`, {
-      method, headers, signal, credentials: "same-origin",
-      body: body === undefined ? undefined : JSON.stringify(body),
+    return await fetch(`/api/v1${path}`, {
+      method, headers, keepalive, credentials: "same-origin",
+      signal: signal ?? AbortSignal.timeout(PATIENCE_MS),
+      body: body === undefined || isFile ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The station cannot be reached.");
   }
-  if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, said.error ?? `The station answered ${answer.status}.`, said);
-  return said;
+}
+
+async function renewToken() {
+  const kept = document.querySelector('meta[name="csrf-token"]');
+  const answer = await send("/me", { method: "GET" });
+  const { csrf } = answer.ok ? await answer.json().catch(() => ({})) : {};
+  if (!kept || !csrf || csrf === kept.content) return false;
+  kept.content = csrf;
+  return true;
+}
+
+function logIn() {
+  document.dispatchEvent(new Event("login")); // whoever warns of unsent work knows that it is kept
+  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
 export const get = (path, options) => ask(path, options);

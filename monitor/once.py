@@ -1,0 +1,67 @@
+"""`trapwatch run --once`: take in and classify all there is, then end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from monitor.config import Settings
+from monitor.domain import TrapwatchError, utc_now
+from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.station import Station
+from monitor.workers import Worker
+
+STOP_SECONDS = 9.0
+WATCH_HANGS_SECONDS = 300.0
+
+
+class StepFailed(TrapwatchError):
+    """`run --once` cannot go on; the message says why."""
+
+
+def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[str, int]:
+    """Take in and classify all there is, then end.
+
+    Args:
+        progress: called with (media done, media known) as it goes.
+
+    Returns:
+        the log's counts.
+
+    Raises:
+        Busy: a service owns this log.
+        StepFailed: the folders cannot be read into the log.
+    """
+    with OwnerLock(
+        settings.data_directory / LOCK_NAME, f"the log {settings.database.url}", utc_now()
+    ):
+        station = Station(settings)
+        try:
+            return _run_station(station, progress)
+        finally:
+            station.close()
+
+
+def _run_station(station: Station, progress: Callable[[int, int], None]) -> dict[str, int]:
+    watcher = Worker("watch", station.watch_step, 0.05, WATCH_HANGS_SECONDS)
+    watcher.start()
+    try:
+        told = 0.0
+        while True:
+            quiet = station.quiet  # asked before the step: what came last is classified too
+            busy = station.classify_step()
+            if time.monotonic() - told > 1.0 or not busy:
+                told = time.monotonic()
+                counts = station.log.counts()
+                done = counts["classified"] + counts["rejected"]
+                progress(done, counts["media"] - counts["waiting_for_their_file"])
+            if quiet and not busy:
+                return station.log.counts()
+            if not busy:
+                time.sleep(0.05)
+            if watcher.problem:
+                raise StepFailed(f"files cannot be taken in: {watcher.problem}")
+    finally:
+        watcher.stop()
+        watcher.join(STOP_SECONDS)
+        station.log.checkpoint()

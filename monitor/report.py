@@ -1,1 +1,0 @@
-"""The static report: one HTML file that a ranger can mail."""

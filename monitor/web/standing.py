@@ -1,0 +1,153 @@
+"""How a station stands, in words for people: what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from monitor.domain import parse_iso_utc
+
+LOW_DISK_BYTES = 2e9
+LONG_LAG_SECONDS = 3600.0
+BAD, WARN = "bad", "warn"
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that needs a person. `level` is bad (nothing works until it is mended) or warn."""
+
+    level: str
+    what: str
+    advice: str
+
+
+def troubles(facts: dict[str, Any]) -> list[Trouble]:
+    """What is wrong at the station, the worst first.
+
+    Args:
+        facts: `status_of`.
+    """
+    found = [*_service(facts), *_machine(facts), *_frames(facts), *_training(facts)]
+    return sorted(found, key=lambda trouble: trouble.level != BAD)
+
+
+def _service(facts: dict[str, Any]) -> Iterator[Trouble]:
+    if not facts["service"]["running"]:
+        yield Trouble(
+            BAD,
+            "The service is not running: no new frames are taken in or classified.",
+            "Start it: systemctl start trapwatch (or, by hand: trapwatch run).",
+        )
+    for who, why in facts["service"]["problems"].items():
+        yield Trouble(
+            BAD,
+            f"The service has a problem with {who}: {why}",
+            "It tries again by itself. If this stays, run: trapwatch doctor",
+        )
+    for problem in (facts["watch"] or {}).get("problems", []):
+        yield Trouble(
+            BAD,
+            f"A watched folder or file cannot be looked into: {problem}",
+            "Plug in or mount the disk, or give the service the right to read it. "
+            "Nothing is lost; it is taken up by itself.",
+        )
+
+
+def _machine(facts: dict[str, Any]) -> Iterator[Trouble]:
+    free = facts["disk"]["free_bytes"]
+    if free < LOW_DISK_BYTES:
+        yield Trouble(
+            BAD,
+            f"The disk is nearly full: {amount(free)} left in {facts['disk']['folder']}.",
+            "Move old backups or frames to another disk: the log must be able to grow.",
+        )
+    lag = facts["lag_seconds"]
+    if lag is not None and lag > LONG_LAG_SECONDS:
+        yield Trouble(
+            WARN,
+            f"Frames have been waiting for the classifier for {duration(lag)}.",
+            "Newest frames go first, and the rest follows by itself once the service runs.",
+        )
+
+
+def _frames(facts: dict[str, Any]) -> Iterator[Trouble]:
+    media, silent = facts["media"], facts["silent_deployments"]
+    if media["waiting_for_their_file"]:
+        yield Trouble(
+            WARN,
+            f"{counted(media['waiting_for_their_file'], 'frame')} cannot be classified: "
+            "the file is gone.",
+            "Put the card or disk back in; the frames are then classified by themselves.",
+        )
+    if media["unreadable_files"]:
+        yield Trouble(
+            WARN,
+            f"{counted(media['unreadable_files'], 'file')} cannot be read.",
+            "The list is below, with the reasons. Copy those files from the card again.",
+        )
+    if recent := [s for s in silent if s["silent_days"] <= LONG_SILENT_DAYS]:
+        yield Trouble(
+            WARN,
+            f"{counted(len(recent), 'camera')} fell silent.",
+            "Look at battery, card and lens; the list is below.",
+        )
+
+
+def _training(facts: dict[str, Any]) -> Iterator[Trouble]:
+    last = facts["training"]["last"]
+    if last is not None and last["state"] == "failed":
+        yield Trouble(
+            WARN,
+            f"The last training failed: {last['message']}",
+            "The model that is live goes on working. It is tried again by itself; "
+            "to try now: trapwatch train --force",
+        )
+
+
+LONG_SILENT_DAYS = 90
+"""A camera silent for longer was most likely taken down: told apart, no trouble any more."""
+
+
+def counted(number: int, word: str) -> str:
+    """A number with its word: 1 frame, 1,204 frames."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def amount(size_bytes: float) -> str:
+    """A number of bytes as people say it: 3.4 GB."""
+    unit = 0
+    while size_bytes >= 1000 and unit < len(UNITS) - 1:
+        size_bytes, unit = size_bytes / 1000, unit + 1
+    return f"{size_bytes:.{0 if unit == 0 or size_bytes >= 100 else 1}f} {UNITS[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in its largest unit: 40 s, 12 min, 5 h, 3 days."""
+    for size, unit in ((86_400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            whole = int(seconds // size)
+            return counted(whole, unit) if unit == "day" else f"{whole} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage; a dash where there was nothing to divide by."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def moment(text: str | None, zone: ZoneInfo) -> str:
+    """A time of the log as the station's clock shows it; empty for none."""
+    return f"{_there(text, zone):%-d %b %Y, %H:%M}" if text else ""
+
+
+def clock(text: str, zone: ZoneInfo) -> str:
+    """The time of day of it."""
+    return f"{_there(text, zone):%H:%M}"
+
+
+def _there(text: str, zone: ZoneInfo) -> datetime:
+    return parse_iso_utc(text).astimezone(zone)
