@@ -45,11 +45,14 @@ FROM media m JOIN observation o ON o.label_id = m.label_id JOIN species s ON s.i
 WHERE m.event_id >= ? AND m.event_id < ? AND m.status != 'rejected' AND m.label_id IS NOT NULL
 GROUP BY m.event_id, meant
 """
+# From the observations of a species to its media: those are few; `+` keeps SQLite from searching
+# media by time instead, once for every observation.
 _CERTAIN = """
-SELECT m.id FROM media m JOIN observation o ON o.label_id = m.label_id
+SELECT m.id FROM observation o JOIN label l ON l.id = o.label_id
+JOIN media m ON m.id = l.media_id AND m.label_id = l.id
 LEFT JOIN prediction p ON p.media_id = m.id AND p.current = 1 AND p.species_id IN :species
 WHERE o.species_id IN :species AND m.status != 'rejected'
-    AND m.captured_at >= :since AND m.captured_at < :until
+    AND +m.captured_at >= :since AND +m.captured_at < :until
 ORDER BY p.probability DESC, m.id DESC LIMIT :limit
 """
 _LIKELY = """
@@ -59,9 +62,10 @@ WHERE p.current = 1 AND p.species_id IN :species AND m.label_id IS NULL AND m.st
 ORDER BY p.probability DESC, p.media_id DESC LIMIT :limit
 """
 _SHOWING = """
-SELECT (SELECT count(DISTINCT m.id) FROM media m JOIN observation o ON o.label_id = m.label_id
+SELECT (SELECT count(DISTINCT m.id) FROM observation o JOIN label l ON l.id = o.label_id
+    JOIN media m ON m.id = l.media_id AND m.label_id = l.id
     WHERE o.species_id IN :species AND m.status != 'rejected'
-        AND m.captured_at >= :since AND m.captured_at < :until)
+        AND +m.captured_at >= :since AND +m.captured_at < :until)
   + (SELECT count(*) FROM prediction p JOIN media m ON m.id = p.media_id
     WHERE p.current = 1 AND p.species_id IN :species AND m.label_id IS NULL
         AND m.status != 'rejected' AND p.captured_at >= :since AND p.captured_at < :until)

@@ -143,7 +143,7 @@ async def _picture(
     promise = await run_in_threadpool(here.pictures.promise, media_id, size)
     waiting = asyncio.wrap_future(promise)
     waiting.add_done_callback(_looked_at)
-    await run_in_threadpool(promise.result)
+    await asyncio.wait([waiting], timeout=WAIT_SECONDS)  # unlike wait_for, this cancels nothing
     if not waiting.done():
         raise not_ready(media_id)
     return Response(waiting.result(), media_type="image/jpeg", headers=headers)

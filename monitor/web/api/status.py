@@ -1,4 +1,4 @@
-"""/api/v1: how the station stands."""
+"""/api/v1: how the station stands, and its deployments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from monitor.domain import iso_utc
 from monitor.status import status_of
 from monitor.web.parts import Here
 from monitor.web.people import Viewer
@@ -36,3 +37,27 @@ class Status(BaseModel):
 def status(here: Here, who: Viewer) -> Status:
     """Counts, live model, training, disk; what came in today; cameras that fell silent."""
     return Status(**status_of(here.settings, here.log, here.clock()))
+
+
+class DeploymentOut(BaseModel):
+    """One camera at one place."""
+
+    name: str
+    last_captured_at: str | None
+
+
+class DeploymentsOut(BaseModel):
+    """All deployments, by name."""
+
+    deployments: list[DeploymentOut]
+
+
+@router.get("/deployments")
+def deployments(here: Here, who: Viewer) -> DeploymentsOut:
+    """Every deployment, and when its newest readable frame was captured."""
+    rows = here.log.last_frames(iso_utc(here.clock()))
+    return DeploymentsOut(
+        deployments=[
+            DeploymentOut(name=row.deployment, last_captured_at=row.captured_at) for row in rows
+        ]
+    )

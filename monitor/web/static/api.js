@@ -81,3 +81,9 @@ export function element(tag, attributes = {}, ...children) {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 }
+
+// Fills a <datalist> with the names of all deployments.
+export async function offerDeployments(list) {
+  const { deployments } = await get("/deployments").catch(() => ({ deployments: [] }));
+  list?.replaceChildren(...deployments.map(({ name }) => new Option(name)));
+}

@@ -1,6 +1,6 @@
 // The browse page: every frame, filtered by any column; as many as one cares to scroll.
 
-import { element, get } from "./api.js";
+import { element, get, offerDeployments } from "./api.js";
 import { FIELDS, MOST_ROWS, PAGE, Rows, asPercent, filterOf, fromPercent, queryOf, rowOf, windowOf } from "./browse-rows.js";
 import { rowElement } from "./browse-view.js";
 import { speciesBox } from "./species.js";
@@ -61,7 +61,6 @@ async function readOn(mine) {
   rows.add(cursor, page.sightings.map(rowOf));
   next = page.next;
   if (next === null || rows.count >= MOST_ROWS) phase = "done";
-  offer("deployments", page.sightings.map((frame) => frame.deployment));
   offer("people", page.sightings.map((frame) => frame.labelled_by));
   draw();
   tell(page.sightings.length < PAGE ? page.reached : null);
@@ -279,4 +278,5 @@ function comeBack() {
 history.scrollRestoration = "manual";
 byId("which").open = matchMedia("(min-width: 60rem)").matches;
 fillForm();
+offerDeployments(byId("deployments"));
 if (!comeBack()) search();

@@ -1,6 +1,6 @@
 // The grid: many unlabelled frames, selected together and labelled with one key.
 
-import { element, mayReview, post, say, visitor } from "./api.js";
+import { element, mayReview, offerDeployments, post, say, visitor } from "./api.js";
 import { askName } from "./frame.js";
 import * as choice from "./grid-choice.js";
 import { GridFrames } from "./grid-frames.js";
@@ -87,7 +87,6 @@ function draw(cursor, problem) {
   byId("next").hidden = frames.next === null;
   byId("first").hidden = cursor === null;
   notice.replaceChildren(...noticeOf(cursor, problem));
-  offerDeployments();
   scrollTo({ top: 0, behavior: "instant" });
 }
 
@@ -99,15 +98,6 @@ function noticeOf(cursor, problem) {
   if (cursor !== null) return ["There are no more unlabelled frames like these. “Back to the first” shows those you passed over."];
   const isFiltered = Object.values(query()).some(Boolean);
   return [isFiltered ? "No unlabelled frame is like that. Ask for less above." : "Every frame is labelled. There is nothing to do here."];
-}
-
-function offerDeployments() {
-  const list = byId("deployments");
-  const known = new Set([...list.children].map((option) => option.value));
-  for (const { deployment } of frames.frames.values()) {
-    if (!known.has(deployment)) list.append(element("option", { value: deployment }));
-    known.add(deployment);
-  }
 }
 
 function reload() {
@@ -368,5 +358,6 @@ byId("filters").open = matchMedia("(min-width: 48rem)").matches;
 byId("labelling").hidden = !mayReview;
 groups.dataset.size = form.elements.size.value;
 labels.start();
+offerDeployments(byId("deployments"));
 changed();
 load();

@@ -1,7 +1,7 @@
 // The review page: one frame after the other, a key for each answer. This file ties the parts
 // together; what they decide is in line.js and session.js.
 
-import { ask, mayReview, say, visitor } from "./api.js";
+import { ask, mayReview, offerDeployments, say, visitor } from "./api.js";
 import { askName } from "./frame.js";
 import { Choices } from "./choices.js";
 import { announced, showFacts } from "./facts.js";
@@ -116,7 +116,6 @@ function drawProgress() {
   at("progress").textContent = parts.filter(Boolean).join(" · ");
   showUnsent(at("unsent"), outbox);
   showRefused(at("refused"), outbox, { onback: putBack });
-  fillDeployments();
 }
 
 function showLight({ brightness, contrast }) {
@@ -260,13 +259,6 @@ function chooseQueue() {
   session.choose(wanted);
 }
 
-// Those that came by: all that a person is asked about here.
-function fillDeployments() {
-  const names = [...new Set(session.line.frames.map((frame) => frame.deployment))].sort();
-  const list = at("known-deployments");
-  if (list && list.children.length !== names.length) list.replaceChildren(...names.map((name) => new Option(name)));
-}
-
 function fillQueue() {
   const query = new URLSearchParams(location.search);
   for (const [id, name] of [["queue", "queue"], ["of-species", "species"], ["of-deployment", "deployment"]]) {
@@ -337,6 +329,7 @@ listenToAll();
 listenToTheWorld();
 draw();
 fetchSpecies();
+offerDeployments(at("known-deployments"));
 outbox.flush();
 if (given === null) session.more();
 else session.open(given).catch((error) => { session.problem = error.message; draw(); });
