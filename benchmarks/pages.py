@@ -104,7 +104,7 @@ def review(browser: Browser, url: str, frames: int, pause_ms: int) -> list[float
     """Milliseconds from the key to the next picture, for so many frames."""
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.goto(f"{url}/review")
-    _say_who(page)
+    say_who(page)
     page.reload()
     page.wait_for_timeout(4000)
     for _ in range(frames):
@@ -114,7 +114,8 @@ def review(browser: Browser, url: str, frames: int, pause_ms: int) -> list[float
     return [float(one) for one in page.evaluate(STEPS)]
 
 
-def _say_who(page: Page) -> None:
+def say_who(page: Page) -> None:
+    """Labels of this browser are recorded as Ana's."""
     page.evaluate(
         """async () => {
             const me = await (await fetch("/api/v1/me")).json();

@@ -65,9 +65,9 @@ class Asked:
 
 
 @contextmanager
-def served(config: Path, port: int) -> Iterator[None]:
+def served(config: Path, port: int, *words: str) -> Iterator[None]:
     """`trapwatch web` on a station, in a process of its own."""
-    command = [sys.executable, "-m", "monitor", "web", "--config", str(config)]
+    command = [sys.executable, "-m", "monitor", "web", "--config", str(config), *words]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:
             until_served(port)

@@ -37,7 +37,18 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """Every check, in the order in which a station needs them. Never raises."""
     checks: list[Check] = []
-    for look in (_config, _data, _sqlite, _log, _folders, _weights, _backbone, _model, _service):
+    for look in (
+        _config,
+        _data,
+        _sqlite,
+        _log,
+        _folders,
+        _weights,
+        _backbone,
+        _model,
+        _service,
+        _web,
+    ):
         try:
             checks += look(settings)
         except TrapwatchError as error:
@@ -169,6 +180,27 @@ def _service(settings: Settings) -> Iterator[Check]:
         yield Check(OK, "service", "running")
     else:
         yield Check(WARN, "service", "not running", "trapwatch run, or: systemctl start trapwatch")
+
+
+def _web(settings: Settings) -> Iterator[Check]:
+    web = settings.web
+    if not web.enabled:
+        yield Check(OK, "pages", "not served (web.enabled)")
+        return
+    from monitor.web.accounts import Accounts
+    from monitor.web.server import is_safe_to_bind, tls_context
+
+    is_tls = tls_context(web) is not None
+    address = f"{'https' if is_tls else 'http'}://{web.host}:{web.port}"
+    accounts_exist = Accounts(settings.data_directory).exist()
+    if not is_safe_to_bind(web.host, accounts_exist=accounts_exist):
+        advice = "trapwatch web password, or set web.host to 127.0.0.1"
+        yield Check(FAIL, "pages", f"{address}: others could come in, no password is set", advice)
+    elif not is_tls and not is_safe_to_bind(web.host, accounts_exist=False):
+        advice = "set web.certificate and web.key"
+        yield Check(WARN, "pages", f"{address}: whoever listens can read passwords", advice)
+    else:
+        yield Check(OK, "pages", address)
 
 
 def _version(name: str) -> str:

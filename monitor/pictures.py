@@ -23,6 +23,8 @@ from monitor.workers import Worker
 logger = logging.getLogger(__name__)
 
 Size = Literal["thumb", "screen"]
+PICTURES_FOLDER = "pictures"
+"""Beside the log: one cache for pages and reports."""
 LONGEST_SIDE: dict[Size, int] = {"thumb": 320, "screen": 1600}  # pixels
 QUALITY: dict[Size, int] = {"thumb": 80, "screen": 82}  # JPEG
 MEDIA_TYPES = {

@@ -23,7 +23,8 @@ from monitor.log.species_log import open_log
 PINNED = """run; sightings; label set; label undo; label import; label import-folder; label queue;
     species list; species add; species rename; species merge; species import; events; train;
     models list; models show; models promote; models rollback; status; doctor; weights fetch;
-    weights verify; config check; backup; demo; web password; web token; web people; web remove"""
+    weights verify; config check; backup; demo; web password; web token; web people; web remove;
+    report"""
 COMMANDS = [" ".join(command.split()) for command in PINNED.split(";")]
 HEAVY = ("tensorflow", "keras", "numpy", "alembic", "PIL", "apscheduler", "watchdog", "rich")
 

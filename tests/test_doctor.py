@@ -14,6 +14,7 @@ from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
 from monitor.station import backbone_options
 from monitor.status import status_lines, status_of
+from monitor.web.accounts import Accounts
 
 
 @pytest.fixture
@@ -163,3 +164,29 @@ def test_status_tells_the_engine(settings: Settings) -> None:
         log.put_state("engine", facts, utc_now())
         line = dict(status_lines(status_of(settings, log)))["engine"]
     assert line == "ncnn 1.0, CPU, float32; fastest here: ncnn (ncnn 5.0 images/s)"
+
+
+def of_web(settings: Settings, **web: object) -> Check:
+    """What the doctor says of the pages, served like this."""
+    changed = settings.model_copy(update={"web": settings.web.model_copy(update=web)})
+    return finding(examine(changed), "pages")
+
+
+def test_pages_that_others_could_reach_need_a_password_and_want_a_certificate(
+    settings: Settings,
+) -> None:
+    assert (of_web(settings).state, of_web(settings).finding) == (OK, "http://127.0.0.1:8700")
+    assert of_web(settings, enabled=False).finding == "not served (web.enabled)"
+    open_door = of_web(settings, host="0.0.0.0")
+    assert open_door.state == FAIL and "trapwatch web password" in open_door.advice
+    Accounts(settings.data_directory).set_password("Ana", "a long walk in the forest")
+    plain = of_web(settings, host="0.0.0.0")
+    assert plain.state == WARN and "web.certificate" in plain.advice
+
+
+def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    changed = settings.web.model_copy(update={"certificate": tmp_path / "no.pem"})
+    checks = examine(settings.model_copy(update={"web": changed}))
+    (told,) = [check for check in checks if check.state == FAIL]
+    assert "web.certificate" in told.finding

@@ -282,33 +282,33 @@ def test_waits_grow_and_are_bounded() -> None:
 def test_after_the_free_tries_each_next_one_waits_and_a_success_ends_it() -> None:
     clock, rule = Clock(), Rule(free=3, longest_seconds=60)
     waits, key, other = Waits(clock), Key(rule, ("name", "ana")), Key(rule, ("name", "ben"))
-    assert [waits.begin([key]) for _ in range(4)] == [0, 0, 0, 1]
-    assert waits.begin([other]) == 0
+    assert [waits.start([key]) for _ in range(4)] == [0, 0, 0, 1]
+    assert waits.start([other]) == 0
     clock.now = 1.0
-    assert [waits.begin([key]), waits.begin([key])] == [0, 2]
+    assert [waits.start([key]), waits.start([key])] == [0, 2]
     clock.now = 3.0
-    assert waits.begin([key]) == 0
+    assert waits.start([key]) == 0
     waits.succeeded([key])
-    assert [waits.begin([key]) for _ in range(4)] == [0, 0, 0, 1]
+    assert [waits.start([key]) for _ in range(4)] == [0, 0, 0, 1]
     clock.now += FORGOTTEN_SECONDS + 1
-    assert [waits.begin([key]) for _ in range(4)] == [0, 0, 0, 1]
+    assert [waits.start([key]) for _ in range(4)] == [0, 0, 0, 1]
 
 
 def test_a_success_of_ones_own_does_not_free_an_address_for_guessing_others() -> None:
     rule = Rule(free=3, longest_seconds=60)
     waits, address = Waits(Clock()), Key(rule, ("address", "10.0.0.9"))
     for name in ("ana", "ben"):
-        assert waits.begin([Key(rule, ("name", name)), address]) == 0
-    assert waits.begin([Key(rule, ("name", "mine")), address]) == 0
+        assert waits.start([Key(rule, ("name", name)), address]) == 0
+    assert waits.start([Key(rule, ("name", "mine")), address]) == 0
     waits.succeeded([Key(rule, ("name", "mine"))], uncount=[address])
-    assert waits.begin([address]) == 0
-    assert waits.begin([address]) == 1
+    assert waits.start([address]) == 0
+    assert waits.start([address]) == 1
 
 
 def test_memory_is_bounded_however_many_names_are_tried() -> None:
     waits, rule = Waits(Clock()), Rule(3, 60)
     for number in range(MOST_KEPT + 500):
-        waits.begin([Key(rule, ("name", str(number)))])
+        waits.start([Key(rule, ("name", str(number)))])
     assert len(waits) == MOST_KEPT
 
 

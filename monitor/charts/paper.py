@@ -123,7 +123,7 @@ def say(figure: Figure, words: str) -> None:
 
 
 def legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
-    """A legend with any names: Matplotlib leaves out those that begin with `_`."""
+    """A legend with any names: Matplotlib before 3.10 leaves out those that begin with `_`."""
     outside = str(options.get("loc", "")).startswith("outside")
     owner: Any = axes.get_figure() if outside else axes
     drawn = owner.legend(handles, ["?"] * len(names), handlelength=2.4, **options)

@@ -40,6 +40,12 @@ watch:
 models:
   directory: data/models
 """
+WHERE = """deployment,path,latitude,longitude
+forest-edge,forest-edge,52.9312,13.7421
+ridge,ridge,52.9268,13.7593
+waterhole,waterhole,52.9219,13.7468
+"""
+"""Places that are made up, like the world; so the dashboard has a map to draw."""
 
 
 class DemoFailed(TrapwatchError):
@@ -76,7 +82,7 @@ def run_demo(
         DemoFailed: `directory` holds something else, or a step came to nothing.
     """
     started = time.monotonic()
-    settings = _build(directory, directory / "frames", classifier)
+    settings = _build(directory, directory / "frames", classifier, WHERE)
     world = plan(seed, frames)
     print(f"A station in {directory}, with a world of {len(world.frames)} rendered frames.")
     with open_log(settings.database.url, create=True) as log, _service(settings):
@@ -117,7 +123,9 @@ def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | N
         print(f"  {_command(settings, words)}")
 
 
-def _build(directory: Path, folder: Path, classifier: Classifier | None) -> Settings:
+def _build(
+    directory: Path, folder: Path, classifier: Classifier | None, deployments: str = ""
+) -> Settings:
     """A fresh station; an earlier demo's is replaced, anything else is left alone."""
     path = directory / "config.yaml"
     if directory.exists() and any(directory.iterdir()):
@@ -127,6 +135,9 @@ def _build(directory: Path, folder: Path, classifier: Classifier | None) -> Sett
             shutil.rmtree(directory / old, ignore_errors=True)
     (directory / "frames").mkdir(parents=True, exist_ok=True)
     text = CONFIG.format(mark=MARK, path=path, folder=folder.absolute())
+    if deployments:
+        (directory / "deployments.csv").write_text(deployments, encoding="utf-8")
+        text += "deployments:\n  file: deployments.csv\n"
     if classifier is not None:
         text += yaml.safe_dump({"classifier": classifier.model_dump(exclude_defaults=True)})
     path.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from monitor.config import Settings
 from monitor.domain import Sighting, Source
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
-from monitor.pictures import PictureMissing, Pictures
+from monitor.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.privacy import hides
 from monitor.station import decode_rules
 
@@ -24,9 +24,6 @@ CANDIDATES = 60
 
 LONGEST_SIDE, QUALITY = 900, 78
 """Pixels and JPEG quality: some 80 KB each, sharp in a third of a printed page."""
-
-PICTURES_FOLDER = "pictures"
-"""Beside the log; the same that the pages use."""
 
 DONE_BEFORE = 0.5
 

@@ -128,7 +128,7 @@ class Door:
         shared = [Key(NAME, ("name", name)), Key(ADDRESS, ("address", address))]
         if (name, address) in self._known:
             shared = []  # whoever else guesses does not lock out who came in from here before
-        if wait := self.waits.begin([pair, *shared]):
+        if wait := self.waits.start([pair, *shared]):
             raise too_many(wait)
         with self._one_of_few([pair, *shared]):
             person = self._accounts.check_password(name, password) if fits else None
@@ -154,7 +154,7 @@ class Door:
         token = self._accounts.token(text, self._clock())
         if token is not None:  # a right one never waits: it cannot have been guessed
             return Visitor(token.name, token.role, f"token {token.sha256[:24]}", "")
-        if wait := self.waits.begin([Key(TOKENS, ("token", address))]):
+        if wait := self.waits.start([Key(TOKENS, ("token", address))]):
             raise too_many(wait)
         logger.warning("an unknown or expired token from %s was refused", address)
         raise HTTPException(401, "this token is unknown or has expired", ASK_FOR_TOKEN)

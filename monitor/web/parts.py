@@ -15,14 +15,12 @@ from monitor.domain import utc_now
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.looks import Looks
 from monitor.models import ModelStore
-from monitor.pictures import Pictures
+from monitor.pictures import PICTURES_FOLDER, Pictures
 from monitor.privacy import PrivateSpecies
 from monitor.station import backbone_options, decode_rules
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk
 from monitor.web.reveals import Reveals
-
-PICTURES_FOLDER = "pictures"
 
 
 @dataclass(frozen=True, slots=True)

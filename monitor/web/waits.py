@@ -47,7 +47,7 @@ class Waits:
         self._clock, self._lock = clock, threading.Lock()
         self._tries: OrderedDict[tuple[str, ...], tuple[int, float]] = OrderedDict()
 
-    def begin(self, keys: Iterable[Key]) -> int:
+    def start(self, keys: Iterable[Key]) -> int:
         """Count a try before it is judged, so that a thousand at once are not free.
 
         Returns:

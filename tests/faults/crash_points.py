@@ -140,6 +140,7 @@ def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
 
 
 ONCE, TRAIN = ("run", "--once"), ("train", "--force")
+REVIEW = Scenario("seen", ("review",))
 SCENARIOS: dict[str, Scenario] = {
     "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
     "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
@@ -151,7 +152,7 @@ SCENARIOS: dict[str, Scenario] = {
     "log.labels.LabelQueries.label": Scenario(
         "seen", ("label", "import-folder", "{root}/sorted"), times=(1, 7)
     ),
-    "log.labels.LabelQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
+    "log.undoing.UndoQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
     "log.learning.LearningQueries.add_split": Scenario("labelled", TRAIN, repeat_after=False),
     "log.learning.StatusQueries.put_state": Scenario("fresh", ONCE, times=(1, 2)),
     "log.media.MediaQueries.forget_unreadable": Scenario(
@@ -167,13 +168,17 @@ SCENARIOS: dict[str, Scenario] = {
         "twice", ("housekeeping",)
     ),
     "log.predictions.PredictionQueries.rescore": Scenario("gated", ONCE),
-    "log.species.SpeciesQueries.add_species": Scenario(
+    "log.reviewing.ReviewQueries.flag": REVIEW,
+    "log.reviewing.ReviewQueries.lease": REVIEW,
+    "log.reviewing.ReviewQueries.release": REVIEW,
+    "log.reviewing.ReviewQueries.reveal": REVIEW,
+    "log.species_list.SpeciesQueries.add_all_species": Scenario(
         "seen", ("species", "add", "lynx", "--name", "de=Luchs")
     ),
-    "log.species.SpeciesQueries.merge_species": Scenario(
+    "log.species_list.SpeciesQueries.merge_species": Scenario(
         "labelled", ("species", "merge", "red fox", "roe deer"), repeat_after=False
     ),
-    "log.species.SpeciesQueries.rename_species": Scenario(
+    "log.species_list.SpeciesQueries.rename_species": Scenario(
         "labelled", ("species", "rename", "red fox", "fox"), repeat_after=False
     ),
     "log.species_log.SpeciesLog.backup": Scenario(

@@ -86,6 +86,7 @@ def run(arguments: list[str]) -> NoReturn:
     """A trapwatch command, or one of the library calls below that no command makes at once."""
     calls = {
         "housekeeping": _housekeeping,
+        "review": _review,
         "render": _render,
         "write-weights": _write_weights,
         "keep-picture": _keep_picture,
@@ -108,6 +109,21 @@ def _housekeeping(config: Path) -> None:
     station = Station(load_settings(config))
     housekeeping(station)
     station.close()
+
+
+def _review(config: Path) -> None:
+    """What the pages write besides labels: a lease, a flag, a hidden frame shown, a lease back."""
+    from datetime import timedelta
+
+    from monitor.config import load_settings
+    from monitor.domain import How, utc_now
+    from monitor.log.species_log import open_log
+
+    with open_log(load_settings(config).database.url) as log:
+        log.lease([1, 2], "Ana", 2, utc_now(), timedelta(minutes=10))
+        log.flag(1, True, "Ana", How.WEB, utc_now())
+        log.reveal(1, "Ana", How.WEB, utc_now())
+        log.release([1], "Ana")
 
 
 def _render(folder: Path) -> None:

@@ -150,9 +150,9 @@ class Zygote:
 
     def run(self, drill: Drill, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
         """The exit status of a command; -9 if it was killed. Its output goes to output.txt."""
-        special = arguments[0] in ("housekeeping", "render", "write-weights", "keep-picture")
-        if arguments == ("housekeeping",):
-            arguments = ("housekeeping", str(drill.config))
+        special = arguments[0] in ("render", "write-weights", "keep-picture")
+        if arguments in (("housekeeping",), ("review",)):
+            arguments = (*arguments, str(drill.config))
         elif not special:
             arguments = (*arguments, "--config", str(drill.config))
         request = {"arguments": arguments, "kill": kill, "output": str(drill.output)}

@@ -24,10 +24,15 @@ EFFECTS = {
     "log.media.MediaQueries.record": "SELECT count(*) FROM media WHERE status = 'classified'",
     "log.media.MediaQueries.note_unreadable": "SELECT count(*) FROM file WHERE media_id IS NULL",
     "log.labels.LabelQueries.label": "SELECT count(*) FROM label",
-    "log.labels.LabelQueries.undo": "SELECT count(*) FROM act WHERE kind = 'undo'",
+    "log.undoing.UndoQueries.undo": "SELECT count(*) FROM act WHERE kind = 'undo'",
     "log.learning.LearningQueries.add_split": "SELECT count(*) FROM split",
-    "log.species.SpeciesQueries.rename_species": "SELECT count(*) FROM species WHERE name = 'fox'",
-    "log.species.SpeciesQueries.merge_species": "SELECT count(merged_into) FROM species",
+    "log.species_list.SpeciesQueries.rename_species": (
+        "SELECT count(*) FROM species WHERE name = 'fox'"
+    ),
+    "log.species_list.SpeciesQueries.merge_species": "SELECT count(merged_into) FROM species",
+    "log.reviewing.ReviewQueries.flag": "SELECT count(*) FROM flag",
+    "log.reviewing.ReviewQueries.lease": "SELECT count(*) FROM lease",
+    "log.reviewing.ReviewQueries.reveal": "SELECT count(*) FROM act WHERE kind = 'reveal'",
     "log.runs.RunQueries.start_run": "SELECT count(*) FROM training_run",
     "log.versions.VersionQueries.add_version": "SELECT count(*) FROM model_version",
     "log.versions.VersionQueries.go_live": "SELECT count(*) FROM act WHERE kind = 'go-live'",

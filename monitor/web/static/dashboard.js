@@ -66,7 +66,6 @@ async function draw(figure) {
   for (const link of figure.querySelectorAll("[data-kind]")) link.href = `${address}.${link.dataset.kind}${query}`;
   const canvas = figure.querySelector(".canvas");
   canvas.setAttribute("aria-busy", "true");
-  if (!canvas.querySelector("img")) tell(canvas, "Drawing …");
   for (let pause = 2; ; pause = Math.min(pause * 2, LONGEST_RETRY_SECONDS)) {
     const picture = element("img", { alt: "", width: "800", height: "500" });
     const problem = await show(picture, `${address}.svg${query}`);
@@ -122,6 +121,7 @@ function drawAll() {
   drawing += 1;
   words.clear();
   for (const figure of document.querySelectorAll("[data-chart]")) {
+    if (!figure.querySelector("img")) tell(figure.querySelector(".canvas"), "Drawing …");
     inView.unobserve(figure);
     inView.observe(figure);
   }
