@@ -7,10 +7,13 @@ import threading
 from datetime import timedelta
 
 import pytest
+from faults.systemd import wait_until
 from logbook import DAWN, NOW, frames, item, predict, publish, say, take_in
 from reviewers import Clock, Web
+from webstation import WebStation
 
 from monitor.log.media import BatchResult
+from monitor.pictures import PICTURES_FOLDER
 from monitor.web.accounts import Role
 
 
@@ -344,3 +347,16 @@ def test_what_others_take_or_label_between_the_look_and_the_lease_is_replaced(we
     assert next(moments, None) is None
     web.log.undo(ids[1], "Ana", "cli", NOW)
     assert web.person("Ben").next(4) == [ids[1]]  # its event was not kept for nothing
+
+
+def test_pictures_of_frames_that_were_handed_out_are_made_before_they_are_asked_for(tmp_path):
+    station = WebStation(tmp_path)
+    station.fill(9)
+    web = Web(station.config)
+    try:
+        handed = web.person("Ana").post("/review/next", count=3)["frames"]
+        made = station.settings.data_directory / PICTURES_FOLDER
+        wanted = {f"{frame['sha256']}-screen.jpg" for frame in handed}
+        wait_until(lambda: wanted <= {path.name for path in made.rglob("*.jpg")})
+    finally:
+        web.close()

@@ -69,6 +69,7 @@ def next_frames(wish: Wish, here: Here, who: Reviewer, later: BackgroundTasks) -
     media_ids = here.desk.next(who.session, wish.count, wish.holding, asked)
     later.add_task(here.desk.renew, asked)
     frames = details_of(here, who, media_ids)
+    here.pictures.make_ahead([f.media_id for f in frames if not f.hidden], "screen")
     return Handed(frames=frames, waiting=here.desk.waiting())
 
 
