@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 from field import sure_of
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
