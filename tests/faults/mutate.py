@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -116,12 +116,12 @@ def feed(root: Path, mutants: int, *, seed: int = 0, backbone: str = "small") ->
     before = snapshot(drill.frames)
     started = time.monotonic()
     with open(drill.output, "ab") as output:
-        ended = subprocess.run(
-            drill.command("run", "--once"), stdout=output, stderr=output, check=False
-        )
+        process = subprocess.Popen(drill.command("run", "--once"), stdout=output, stderr=output)
+        _, status, used = os.wait4(process.pid, 0)  # this child's memory alone
+        process.returncode = os.waitstatus_to_exitcode(status)
     report.seconds = time.monotonic() - started
-    report.peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    report.faults = list(_faults(drill, report, ended.returncode, before))
+    report.peak_bytes = used.ru_maxrss * 1024
+    report.faults = list(_faults(drill, report, process.returncode, before))
     return report
 
 
