@@ -47,3 +47,4 @@ clean:
 
 screenshots: install $(BROWSER)
 	$(BIN)/python benchmarks/screenshots.py
+	$(BIN)/python benchmarks/page_pictures.py

@@ -1,6 +1,6 @@
 """Pictures of the pages for docs/pages: python benchmarks/page_pictures.py [--demo DIR].
 
-A real `trapwatch demo` (or the one in DIR), a real `trapwatch web`, a real Chromium. What is seen
+A real `trapwatch demo` (or the one in DIR), a real `trapwatch run`, a real Chromium. What is seen
 is the demo's rendered world: no photograph of anybody's forest is in this repository.
 """
 
@@ -102,7 +102,7 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         port = free_port()
         config = station / "config.yaml"
-        with served(config, port, "--port", str(port)), chromium() as browser:
+        with served(config, port, "run"), chromium() as browser:
             for name in [chosen.only] if chosen.only else SHOTS:
                 shoot(browser, f"http://127.0.0.1:{port}", name)
                 print(DOCS / f"{name}.jpg")

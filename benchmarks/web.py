@@ -84,6 +84,7 @@ def measure(client: Asked) -> dict[str, dict[str, float]]:
         )
     found["browse, a hundred pages down"] = _deep(client)
     found["dashboard"] = percentiles(lambda: client.get("/"))
+    found["species list"] = percentiles(lambda: client.json("GET", "/api/v1/species"))
     found["status"] = percentiles(lambda: client.json("GET", "/api/v1/status"))
     _until_charts(client)
     for name in CHARTS:

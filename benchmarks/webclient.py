@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -65,10 +66,11 @@ class Asked:
 
 
 @contextmanager
-def served(config: Path, port: int, *words: str) -> Iterator[None]:
-    """`trapwatch web` on a station, in a process of its own."""
-    command = [sys.executable, "-m", "monitor", "web", "--config", str(config), *words]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+def served(config: Path, port: int, command: str = "web") -> Iterator[None]:
+    """`trapwatch web` on a station (or `run`, the whole service), in a process of its own."""
+    words = [sys.executable, "-m", "monitor", command, "--config", str(config)]
+    environ = {**os.environ, "TRAPWATCH_WEB__PORT": str(port)}
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environ) as server:
         try:
             until_served(port)
             yield
