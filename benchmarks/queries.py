@@ -23,7 +23,6 @@ from fill_log import fill
 from monitor.event_walk import events
 from monitor.log.engine import choose_sqlite
 from monitor.log.filters import BrowseFilter
-from monitor.log.sightings import SightingFilter
 from monitor.log.species_log import SpeciesLog
 from monitor.review import order_queue
 
@@ -59,9 +58,9 @@ def questions() -> dict[str, Callable[[SpeciesLog], object]]:
     """Name -> what is asked."""
     asked: dict[str, Callable[[SpeciesLog], object]] = {}
     for some in FILTERS:
-        wanted = SightingFilter(**some, limit=100)
+        wanted = BrowseFilter(**some)
         name = " ".join(f"{key}={value}" for key, value in some.items()) or "no filter"
-        asked[f"sightings {name}"] = lambda log, wanted=wanted: list(log.sightings(wanted))
+        asked[f"sightings {name}"] = lambda log, wanted=wanted: list(log.sightings(wanted, 100))
     asked["status counts"] = lambda log: log.counts()
     asked["status oldest pending, new labels"] = lambda log: (
         log.oldest_pending(),

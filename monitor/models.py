@@ -32,7 +32,8 @@ MAX_HEAD_BYTES = 256 * 2**20
 """Far above any head (1,280 features x 1,000 species are 5 MB): a limit for damaged files."""
 
 _NAME = re.compile(r"v[0-9]{4,9}")
-_PLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(svg|png)")
+PLOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(svg|png)")
+"""Also safe in an address."""
 
 
 class ModelError(TrapwatchError):
@@ -93,7 +94,7 @@ class ModelStore:
         page = json.dumps(card | {"weights_sha256": sha256}, indent=2, allow_nan=False)
         files = {HEAD_FILE: weights, CARD_FILE: page.encode(), CARD_PAGE: card_markdown.encode()}
         for plot, content in plots.items():
-            if not _PLOT.fullmatch(plot):
+            if not PLOT_NAME.fullmatch(plot):
                 raise ModelError(f"'{plot}' is no name for a plot; write one like confusion.svg")
             files[plot] = content
         partial = self.directory / f".{name}.partial"

@@ -47,10 +47,10 @@ def test_a_frame_can_hold_two_species_and_is_found_by_either(log):
     (sighting,) = log.sightings_of([media_id])
     assert sighting.species == "red deer"
     assert sighting.observations == (Observation("red deer", 3), Observation("wild boar", 1))
-    from monitor.log.sightings import SightingFilter
+    from monitor.log.filters import BrowseFilter
 
     for name in ("red deer", "wild boar"):
-        assert [s.media_id for s in log.sightings(SightingFilter(species=name))] == [media_id]
+        assert [s.media_id for s in log.sightings(BrowseFilter(species=name))] == [media_id]
 
 
 def test_a_species_named_twice_in_one_label_is_refused(log):

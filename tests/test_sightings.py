@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from logbook import DAWN, NOW, fill, frames, item, predict, publish, rows, say, take_in
 
 from monitor.domain import MediaStatus, Source, iso_utc
-from monitor.log import sightings as page
-from monitor.log.sightings import COLUMNS, SightingFilter
+from monitor.log import browse, trails
+from monitor.log.filters import BrowseFilter
+from monitor.log.sightings import COLUMNS
 from monitor.log.species_log import SpeciesLog
 
 NAMES = ("fox", "badger", "roe deer", "blank")
@@ -35,7 +36,7 @@ def busy(tmp_path_factory):
         yield log
 
 
-def fits(sighting, wanted: SightingFilter) -> bool:
+def fits(sighting, wanted: BrowseFilter) -> bool:
     names = {o.species for o in sighting.observations} or {sighting.species}
     labelled = sighting.source is Source.LABEL
     p = wanted.min_probability
@@ -57,36 +58,36 @@ moments = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(
     wanted=st.builds(
-        SightingFilter,
+        BrowseFilter,
         st.sampled_from([None, *NAMES]),
         moments,
         moments,
         st.sampled_from([None, "a", "b", "nowhere"]),
         st.sampled_from([None, 0.0, 0.5, 1.0]),
-        st.booleans(),
-        st.sampled_from([None, 1, 7, 50]),
+        unreviewed=st.booleans(),
     ),
+    limit=st.sampled_from([None, 1, 7, 50]),
     few=st.sampled_from([0, 2000]),
     size=st.sampled_from([3, 500]),
 )
-def test_any_mixture_of_filters_finds_what_a_plain_search_finds(busy, wanted, few, size):
+def test_any_mixture_of_filters_finds_what_a_plain_search_finds(busy, wanted, limit, few, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "FEW", few)
-        patch.setattr(page, "PAGE", size)
-        found = list(busy.sightings(wanted))
+        patch.setattr(trails, "FEW", few)
+        patch.setattr(browse, "PAGE", size)
+        found = list(busy.sightings(wanted, limit))
     every = busy.sightings_of([row[0] for row in rows(busy, "SELECT id FROM media")])
     expected = [s for s in every if fits(s, wanted)]
     expected.sort(key=lambda s: (s.captured_at, s.media_id), reverse=True)
-    assert found == expected[: wanted.limit]
+    assert found == expected[:limit]
 
 
 def test_rows_are_read_page_by_page(busy, monkeypatch):
-    monkeypatch.setattr(page, "PAGE", 10)
+    monkeypatch.setattr(browse, "PAGE", 10)
     reads = []
     plain = busy._read
     monkeypatch.setattr(busy, "_read", lambda: reads.append(1) or plain())
     assert next(busy.sightings()).media_id
-    assert len(reads) == 2
+    assert len(reads) == 3  # what is searched, one stretch of it, ten rows
 
 
 def test_a_frame_without_a_model_is_shown_with_no_species(log):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from logbook import NOW, frames, predict, publish, rows, say
 
 from monitor.log.engine import LogError
-from monitor.log.sightings import SightingFilter
+from monitor.log.filters import BrowseFilter
 from monitor.log.species import UnknownSpecies, fold
 from monitor.log.species_list import SpeciesEntry
 
@@ -56,7 +56,7 @@ def test_what_can_be_no_name_is_refused(log, name):
     with pytest.raises(UnknownSpecies):
         log.rename_species("fox", name, "Ana", "cli", NOW)
     with pytest.raises(UnknownSpecies):
-        list(log.sightings(SightingFilter(species=name)))
+        list(log.sightings(BrowseFilter(species=name)))
     assert [row.name for row in log.species()] == ["fox"]
 
 
@@ -85,7 +85,7 @@ def test_merged_species_are_found_and_counted_as_one(log):
     say(log, two, "red fox")
     log.merge_species("silver fox", "red fox", "Ana", "cli", NOW)
     for name in ("silver fox", "red fox"):
-        found = [s.media_id for s in log.sightings(SightingFilter(species=name))]
+        found = [s.media_id for s in log.sightings(BrowseFilter(species=name))]
         assert sorted(found) == [one, two, three]
     assert {s.species for s in log.sightings()} == {"red fox"}
     assert [(row.name, row.labels) for row in log.species()] == [("red fox", 2)]

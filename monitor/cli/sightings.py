@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,6 @@ from monitor.domain import Sighting, shown_path
 from monitor.event_walk import events as events_of
 from monitor.events import EventSighting
 from monitor.log.filters import BrowseFilter
-from monitor.log.sightings import SightingFilter
 from monitor.log.species_log import open_log
 
 TABLE_ROWS = 50
@@ -62,18 +61,10 @@ def sightings(
     """
     settings = read_settings(config)
     shown = _shown(limit, as_json, csv_file)
-    asked = _filter(settings, species, since, until, deployment)
-    wanted = SightingFilter(
-        asked.species,
-        asked.since,
-        asked.until,
-        asked.deployment,
-        min_probability,
-        unreviewed,
-        shown,
-    )
+    wanted = _filter(settings, species, since, until, deployment)
+    wanted = replace(wanted, min_probability=min_probability, unreviewed=unreviewed)
     with open_log(settings.database.url) as log:
-        found = log.sightings(wanted)
+        found = log.sightings(wanted, shown)
         if csv_file:
             write_csv(csv_file, SIGHTING_COLUMNS, map(asdict, found))
         elif as_json:

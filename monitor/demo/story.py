@@ -20,7 +20,7 @@ from monitor.config import Classifier, Settings, load_settings
 from monitor.console import count_bar, print_table
 from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
-from monitor.log.sightings import SightingFilter
+from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog, open_log
 
 MARK = "# made by trapwatch demo"
@@ -113,7 +113,7 @@ def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | N
     with count_bar("classifying your photographs") as progress:
         counts = run_once(settings, progress)
     with open_log(settings.database.url) as log:
-        _print_sightings(list(log.sightings(SightingFilter(limit=20))))
+        _print_sightings(list(log.sightings(limit=20)))
     print(
         f"\n{counts['media']} media: {counts['classified']} classified, "
         f"{counts['rejected']} rejected. No model is trained yet, so no species is named:\n"
@@ -252,7 +252,7 @@ def _say_before(world: WorldPlan, asked: set[int], before: Score) -> None:
 
 def _show(log: SpeciesLog, settings: Settings, before: Score, after: Score) -> None:
     print("\nThe newest sightings that nobody labelled (trapwatch sightings --unreviewed):")
-    _print_sightings(list(log.sightings(SightingFilter(unreviewed=True, limit=12))))
+    _print_sightings(list(log.sightings(BrowseFilter(unreviewed=True), 12)))
     print(
         f"\nOn the {after.frames} frames that nobody labelled: {before.accuracy:.2f} right before, "
         f"{after.accuracy:.2f} after."

@@ -7,18 +7,18 @@ filter, however rare what it looks for, ever reads the whole log in one request.
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from monitor.domain import MediaStatus, TrapwatchError
-from monitor.log.connection import LogPart
+from monitor.domain import MediaStatus, Sighting, TrapwatchError
 from monitor.log.filters import BrowseFilter
-from monitor.log.sightings import PAGE
+from monitor.log.sightings import PAGE, SightingQueries
 from monitor.log.tables import Media
 from monitor.log.trails import Trail, trails_of
 
@@ -85,8 +85,26 @@ class _Stretch:
     back_to: Cursor | None = None
 
 
-class BrowseQueries(LogPart):
-    """What people browse."""
+class BrowseQueries(SightingQueries):
+    """What people search and browse."""
+
+    def sightings(
+        self, wanted: BrowseFilter = BrowseFilter(), limit: int | None = None
+    ) -> Iterator[Sighting]:
+        """Sightings that fit, newest capture first; all of them, or at most `limit`.
+
+        Raises:
+            UnknownSpecies: no species answers to the name.
+        """
+        left, after = limit, None
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            page = self.browse(wanted, size, after, math.inf)
+            yield from self.sightings_of(page.media_ids)
+            if page.next is None:
+                return
+            after = page.next
+            left = left - len(page.media_ids) if left is not None else None
 
     def browse(
         self,

@@ -21,7 +21,6 @@ from monitor.log.predictions import PredictionQueries
 from monitor.log.reference import ReferenceQueries
 from monitor.log.reviewing import ReviewQueries
 from monitor.log.runs import RunQueries
-from monitor.log.sightings import SightingQueries
 from monitor.log.species_list import SpeciesQueries
 from monitor.log.today import TodayQueries
 from monitor.log.versions import VersionQueries
@@ -30,7 +29,6 @@ from monitor.log.versions import VersionQueries
 class SpeciesLog(
     MediaQueries,
     PredictionQueries,
-    SightingQueries,
     BrowseQueries,
     LabelQueries,
     ReferenceQueries,

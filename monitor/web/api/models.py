@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,13 +15,12 @@ from pydantic import BaseModel, Field
 from monitor.domain import How, ModelState
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
-from monitor.models import ModelDamaged, ModelError, ModelStore
+from monitor.models import PLOT_NAME, ModelDamaged, ModelError, ModelStore
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Admin, Viewer, name_of
 
 router = APIRouter(tags=["models"])
 
-PLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(svg|png)")
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """An SVG is a document: opened by itself it may run nothing and load nothing."""
@@ -150,7 +148,7 @@ def plots_of(store: ModelStore, version: str) -> list[str]:
 
 
 def _is_plot(path: Path) -> bool:
-    return bool(PLOT.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
+    return bool(PLOT_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
 
 
 def _must_still_be_live(here: Parts, seen: Seen | None) -> None:
