@@ -30,6 +30,7 @@ def test_the_wheel_carries_migrations_config_and_units(wheel: Path) -> None:
         "monitor/migrations/versions/0002_review.py",
         "monitor/web/static/app.css",
         "monitor/web/templates/base.html",
+        "monitor/report/report.html",
         "monitor/config.yaml",
         "monitor/systemd/trapwatch.service",
         "monitor/py.typed",
