@@ -249,6 +249,20 @@ def test_a_hidden_frame_is_not_fetched_before_it_is_revealed_on_record(page, sta
         assert rows(log, "SELECT \"by\" FROM act WHERE kind = 'reveal'") == [("Ana",)]
 
 
+def test_who_gets_no_frame_because_others_have_them_is_told_so(chromium, tmp_path):
+    station = WebStation(tmp_path)
+    station.fill(6)
+    with station.served():
+        first, second = (chromium.new_context() for _ in range(2))
+        ana, page = named(first, station, "Ana"), named(second, station, "Ben")
+        ana.goto(f"{station.url}/review")
+        expect(ana.locator(".photo > img")).to_be_visible()
+        page.goto(f"{station.url}/review")
+        expect(page.locator("#stage")).to_contain_text("Others have the last 6 frames")
+        first.close()
+        second.close()
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it_and_the_frame_fits_the_window(chromium, station, size, scheme):

@@ -118,6 +118,12 @@ export function bestWord(frame) {
   return "nobody and no model has said anything yet";
 }
 
+// No frame comes although some have no label: others hold them. Only where all of those are asked for.
+export function withOthers({ wanted, waiting }) {
+  const isAll = wanted && ["informative", "newest"].includes(wanted.queue) && !wanted.species && !wanted.deployment;
+  return Boolean(isAll && waiting > 0);
+}
+
 // Frames an hour, once there is enough to tell.
 export function pace(done, sinceMs, nowMs) {
   const hours = (nowMs - sinceMs) / 3_600_000;

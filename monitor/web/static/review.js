@@ -6,7 +6,7 @@ import { askName } from "./frame.js";
 import { Choices } from "./choices.js";
 import { announced, showFacts } from "./facts.js";
 import { TAKEN, listen } from "./keys.js";
-import { accepted, bestWord, coming, inWords, numbered, pace } from "./line.js";
+import { accepted, bestWord, coming, inWords, numbered, pace, withOthers } from "./line.js";
 import { Look } from "./look.js";
 import { Editor } from "./observations.js";
 import { Outbox } from "./outbox.js";
@@ -87,6 +87,7 @@ function drawNothing() {
   const words = session.problem
     ?? (session.isAsking || session.waiting === null ? "Fetching frames …" : skipped
       ? `That was all for now; ${skipped} you left without a label. ← goes back to them.`
+      : withOthers(session) ? `Others have the last ${session.waiting} frames before them. What they leave comes here by itself.`
       : "All done here. New frames appear by themselves when cameras send some.");
   if (at("stage").dataset.words !== words) announce(words);
   at("stage").dataset.words = words;
