@@ -47,10 +47,6 @@ class PictureFolder:
             return True
         return self._bytes + self._added > FULL * self._most_bytes
 
-    def has(self, name: str) -> bool:
-        """True if there is a file of that name."""
-        return self._path(name).is_file()
-
     def read(self, name: str) -> bytes | None:
         """A picture that was kept, marked as used; None if it is not there or not whole."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

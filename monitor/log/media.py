@@ -131,17 +131,15 @@ class MediaQueries(LogPart):
                 update(Media).where(Media.id.in_(media_ids)).values(absent_since=None)
             )
 
-    def pending(self, limit: int, exclude: Sequence[int] = ()) -> list[PendingMedia]:
-        """The newest media that wait for the classifier, newest first, `exclude` left out."""
+    def pending(self, limit: int) -> list[PendingMedia]:
+        """The newest media that wait for the classifier, newest first."""
         newest = (
             _PENDING.where(Media.status == "pending", Media.absent_since.is_(None))
             .order_by(Media.captured_at.desc(), Media.id.desc())
-            .limit(limit + len(exclude))
+            .limit(limit)
         )
         with self._read() as connection:
-            skipped = set(exclude)
-            rows = [row for row in connection.execute(newest) if row.id not in skipped][:limit]
-            return _with_paths(connection, rows)
+            return _with_paths(connection, connection.execute(newest).all())
 
     def find_media(self, media_ids: Sequence[int]) -> list[PendingMedia]:
         """The same facts for given media, whatever their status."""

@@ -4,7 +4,6 @@ const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?
 
 export const visitor = { name: meta("visitor"), role: meta("role") };
 export const mayReview = ["reviewer", "admin"].includes(visitor.role);
-export const isAdmin = visitor.role === "admin";
 
 const PATIENCE_MS = 30_000; // a slow station on a bad line still answers well within this
 
