@@ -16,19 +16,19 @@ from monitor.backbone import BackboneError
 from monitor.classifier import Head
 from monitor.domain import How, Sighting
 from monitor.imaging import ImageRejected
-from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
 from monitor.looks import GRID, Look, NoLook, check_head
 from monitor.models import ModelStore
 from monitor.pictures import WAIT_SECONDS, Size, not_ready
+from monitor.web.api.models import version_row
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of
+from monitor.web.searching import MOST_ID
 from monitor.web.showing import is_hidden, shown, sighting_of
 
 router = APIRouter(tags=["media"])
 
-LARGEST_ID = 2**63 - 1
-MediaId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+MediaId = Annotated[int, Path(ge=1, le=MOST_ID)]
 KEPT_SECONDS = 86_400
 """A browser asks again after a day: a frame may have been hidden since."""
 SHOWN_INLINE = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
@@ -116,7 +116,7 @@ def look(
 class RevealRequest(BaseModel):
     """The hidden frame to show."""
 
-    media_id: int = Field(ge=1, le=LARGEST_ID)
+    media_id: int = Field(ge=1, le=MOST_ID)
 
 
 @router.post("/reveals")
@@ -168,10 +168,7 @@ def _has_it(request: Request, etag: str) -> bool:
 
 def _version(name: str | None, here: Parts) -> VersionRow:
     if name is not None:
-        try:
-            return here.log.version(name)
-        except LogError as error:
-            raise HTTPException(404, str(error)) from error
+        return version_row(here, name)
     live = here.log.live_version()
     if live is None:
         raise HTTPException(409, "no model is live yet, so none has looked at anything")

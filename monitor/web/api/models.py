@@ -132,10 +132,10 @@ def promote(version: str, here: Here, who: Admin, seen: SeenLive = None) -> Live
 
 def version_row(here: Parts, name: str) -> VersionRow:
     """One version. Raises HTTPException 404 if there is none of that name."""
-    row = next((row for row in here.log.versions() if row.name == name), None)
-    if row is None:
-        raise HTTPException(404, f"there is no model version '{name}'")
-    return row
+    try:
+        return here.log.version(name)
+    except LogError as error:
+        raise HTTPException(404, str(error)) from None
 
 
 def plots_of(store: ModelStore, version: str) -> list[str]:

@@ -10,10 +10,9 @@ from fastapi.responses import HTMLResponse
 from monitor.web.parts import Here
 from monitor.web.people import Reviewer, Viewer
 from monitor.web.rendering import page
+from monitor.web.searching import MOST_ID
 
 router = APIRouter(include_in_schema=False)
-MOST = 2**63 - 1
-"""SQLite has no larger numbers."""
 
 
 @router.get("/review")
@@ -24,7 +23,7 @@ def review(request: Request, who: Reviewer) -> HTMLResponse:
 
 @router.get("/media/{media_id}")
 def one_frame(
-    request: Request, here: Here, who: Viewer, media_id: Annotated[int, Path(ge=1, le=MOST)]
+    request: Request, here: Here, who: Viewer, media_id: Annotated[int, Path(ge=1, le=MOST_ID)]
 ) -> HTMLResponse:
     """The same page for one given frame and its event."""
     if not here.log.sightings_of([media_id]):
