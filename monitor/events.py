@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from monitor.domain import BLANK, UNKNOWN, Sighting, Source
+
+LEAST_WEIGHT = 0.1
+"""What a frame that is surely blank weighs beside one that surely is not. Simulated in
+benchmarks/event_rule.py: without it four animals in ten are missed where they stand in a few
+frames of a burst; far lower, one sure mistake makes a blank event an animal."""
+LEAST_PROBABILITY = 1e-4
+"""No single frame rules a species out: its logarithm is what the others have to make good."""
+
+OTHERS = ""
+"""All species that no frame of an event names among its likeliest few."""
+
+Alternatives = Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a model said of one frame: the species shown, and (species, probability) of all
+    species or of the likeliest few, in any order."""
+
+    species: str
+    alternatives: Alternatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +52,7 @@ def summarise(frames: Sequence[Sighting], about: str | None = None) -> EventSigh
     """What the frames of one event say together.
 
     A person's word goes before the model's: the species labelled on most frames (a blank frame
-    beside an animal says nothing). Else the species with the highest mean probability over the
-    event's frames, blanks and unknowns only where no frame shows anything else.
+    beside an animal says nothing). Else what the model's frames say together: `speak_together`.
 
     Args:
         frames: at least one, oldest first.
@@ -45,7 +67,7 @@ def summarise(frames: Sequence[Sighting], about: str | None = None) -> EventSigh
         species = about if about in named else _most_labelled(labelled)
         source = Source.LABEL
     elif predicted:
-        species, probability = _most_probable(predicted)
+        species, probability = speak_together([_said(frame) for frame in predicted])
         source = Source.PREDICTION
     counts = [o.count for f in labelled for o in f.observations if o.count and o.species == species]
     first = frames[0]
@@ -64,19 +86,73 @@ def summarise(frames: Sequence[Sighting], about: str | None = None) -> EventSigh
 
 
 def _most_labelled(frames: Sequence[Sighting]) -> str | None:
-    votes = Counter(o.species for f in frames for o in f.observations)
+    return most_said(o.species for f in frames for o in f.observations)
+
+
+def most_said(names: Iterable[str]) -> str | None:
+    """What people said most often of the frames of one event, animals first; None: nothing."""
+    votes = Counter(names)
     animals = Counter({name: n for name, n in votes.items() if name not in (BLANK, UNKNOWN)})
     ranked = (animals or votes).most_common(1)
     return ranked[0][0] if ranked else None
 
 
-def _most_probable(frames: Sequence[Sighting]) -> tuple[str, float]:
-    sums: defaultdict[str, float] = defaultdict(float)
-    counts: Counter[str] = Counter()
-    for frame in frames:
-        name = frame.species or UNKNOWN
-        sums[name] += frame.probability or 0.0
-        counts[name] += 1
-    animals = [name for name in sums if name not in (BLANK, UNKNOWN)]
-    best = max(animals or list(sums), key=lambda name: (sums[name], name))
-    return best, sums[best] / counts[best]
+def _said(frame: Sighting) -> Said:
+    name = frame.species or UNKNOWN
+    return Said(name, frame.alternatives or ((name, frame.probability or 0.0),))
+
+
+def speak_together(frames: Sequence[Said]) -> tuple[str, float]:
+    """What the frames of one event say together: a species, and its probability.
+
+    The mean of their log probabilities, weighed, and made to sum to 1 again (a logarithmic
+    opinion pool: Genest & Zidek 1986, Statistical Science 1). The mean and not the sum, for the
+    frames of a burst are nearly copies and no independent witnesses. A frame weighs 1 less its
+    probability of being blank, at least `LEAST_WEIGHT`: an animal is in some frames of its visit.
+
+    Of the species that at least one frame shows, the most probable one; `unknown` only where no
+    frame shows anything else. So what every frame shows is what the event shows.
+
+    Args:
+        frames: at least one.
+    """
+    shown = {frame.species for frame in frames} - {UNKNOWN}
+    today = _renamed(frames)
+    rows = _spread([_todays(frame.alternatives, today) for frame in frames])
+    weights = [max(LEAST_WEIGHT, 1 - row.get(BLANK, 0.0)) for row in rows]
+    pooled = {name: _pooled([row[name] for row in rows], weights) for name in rows[0]}
+    best = max(shown or pooled.keys() - {OTHERS}, key=lambda name: (pooled.get(name, 0.0), name))
+    return best if shown else UNKNOWN, pooled.get(best, 0.0) / sum(pooled.values())
+
+
+def _pooled(probabilities: Sequence[float], weights: Sequence[float]) -> float:
+    pairs = zip(probabilities, weights, strict=True)
+    return math.exp(sum(w * math.log(p) for p, w in pairs) / sum(weights))
+
+
+def _renamed(frames: Sequence[Said]) -> dict[str, str]:
+    """Names that the model knew -> what the list calls them now, as far as the frames tell."""
+    said = [frame for frame in frames if frame.species != UNKNOWN]
+    return {max(f.alternatives, key=itemgetter(1))[0]: f.species for f in said}
+
+
+def _todays(alternatives: Alternatives, renamed: Mapping[str, str]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, probability in alternatives:
+        today = renamed.get(name, name)
+        row[today] = row.get(today, 0.0) + probability
+    return row
+
+
+def _spread(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Every row with every name of the event: those not among its likeliest few share what these
+    leave with the species that no frame names, and none gets more than the least of them."""
+    names = sorted({name for row in rows for name in row})
+    return [_filled(row, names) for row in rows]
+
+
+def _filled(row: dict[str, float], names: Sequence[str]) -> dict[str, float]:
+    absent, left = len(names) - len(row), max(0.0, 1 - sum(row.values()))
+    share = min(*row.values(), left / (absent + 1))
+    full = {name: max(LEAST_PROBABILITY, row.get(name, share)) for name in names}
+    return full | {OTHERS: max(LEAST_PROBABILITY, left - absent * share)}

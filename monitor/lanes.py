@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.backbone import Backbone
+from monitor.backbone.tail import Tail
 from monitor.domain import FileStamp
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore
@@ -64,7 +65,8 @@ class Lanes:
     """The threads, the backbone, and what is under way.
 
     Args:
-        open_backbone: called once, when the first frame needs it.
+        features: the cache, of the backbone's layout.
+        open_backbone: called when the first frame needs it, and again after each `use`.
         threads: of the pool.
     """
 
@@ -72,22 +74,24 @@ class Lanes:
         self,
         log: SpeciesLog,
         features: FeatureStore,
-        open_backbone: Callable[[], Backbone],
+        open_backbone: Callable[[Tail | None], Backbone],
         rules: DecodeRules,
         threads: int,
     ) -> None:
         self._log, self._features, self._rules = log, features, rules
         self._open_backbone = open_backbone
         self._backbone: Backbone | None = None
+        self._tail: Tail | None = None
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
+        self._pool = _pool_of(threads)
         self._under_way: dict[int, Future[list[Frame]]] = {}
 
     @property
     def backbone(self) -> Backbone:
         """The backbone, opened at its first use."""
         if self._backbone is None:
-            self._backbone = self._open_backbone()
+            self._backbone = self._open_backbone(self._tail)
+            self._tail = None  # 28 MB or more, which the backbone has by now
             logger.info("backbone ready: %s", self._backbone.description)
         return self._backbone
 
@@ -101,12 +105,23 @@ class Lanes:
         """How many of the newest pending frames `advance` should be given."""
         return self.at_once * (CALLS_AHEAD if self._is_cpu else 1 + BATCHES_AHEAD)
 
+    def use(self, features: FeatureStore, tail: Tail | None) -> None:
+        """Go on with another tail, or none, and the features of its layout.
+
+        What is under way is dropped, and computed anew: it is still pending in the log. The old
+        backbone is gone before the new one is opened, so that memory holds one.
+        """
+        self.close()
+        self._pool = _pool_of(self._threads)
+        self._features, self._tail = features, tail
+
     def close(self) -> None:
         """End the threads and let go of the backbone."""
         self._under_way.clear()
         self._pool.shutdown(cancel_futures=True)
         if self._backbone is not None:
             self._backbone.close()
+            self._backbone = None
 
     def advance(self, media: Sequence[PendingMedia]) -> list[Frame]:
         """Bring frames on, the first ones first, and give back those that are done.
@@ -234,6 +249,10 @@ class Lanes:
             else frame
             for frame in frames
         ]
+
+
+def _pool_of(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lane")
 
 
 def _is_good(future: Future[list[Frame]]) -> bool:

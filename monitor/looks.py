@@ -10,14 +10,17 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.backbone import INPUT_SIZES, LAYOUTS, BackboneOptions
+from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
-from monitor.classifier import Head
+from monitor.backbone.tail import Tail, tail_mark, without_tail
+from monitor.classifier import SMALLEST_NORM, Head
 from monitor.domain import TrapwatchError
 from monitor.imaging import DecodeRules, decode
 
@@ -58,8 +61,8 @@ class Looks:
     """Makes maps on demand; its backbone is opened when first asked and let go when idle.
 
     Safe to share between threads; one picture goes through the backbone at a time. The backbone
-    is always VGG16 on ncnn, whatever labels: it is the one engine that opens in a second beside
-    a running service, and its features are the same.
+    is always on ncnn, whatever labels: it is the one engine that opens in a second beside a running
+    service, and its features are the same. It has the tail of the model that was asked about last.
 
     Args:
         idle_seconds: so long after the last look the backbone's memory is given back.
@@ -70,27 +73,35 @@ class Looks:
     ) -> None:
         self._options = replace(
             options,
-            backbone="vgg16",
+            backbone=options.backbone if options.backbone in ARCHITECTURES else "vgg16",
             engine="ncnn",
             device="cpu",
             precision="float32",
             threads=1,
             batch_size=1,
         )
-        self._rules = replace(rules, size=INPUT_SIZES["vgg16"])
+        self._rules = replace(rules, size=INPUT_SIZES[self._options.backbone])
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._backbone: NcnnBackbone | None = None
+        self._tail_mark: str | None = None
         self._maps: OrderedDict[bytes, Maps] = OrderedDict()
         self._used_at = 0.0  # time.monotonic()
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
 
-    def look(self, data: bytes, head: Head, species: str | None = None) -> Look:
+    def look(
+        self,
+        data: bytes,
+        head: Head,
+        species: str | None = None,
+        tail: Callable[[], Tail | None] = lambda: None,
+    ) -> Look:
         """Where `head` sees `species` in the picture with these bytes.
 
         Args:
             species: one of `head.classes`; None takes the one it finds most likely.
+            tail: gives the one that `head` was trained with; called when the backbone has another.
 
         Raises:
             NoLook: see there.
@@ -105,7 +116,7 @@ class Looks:
         if not self._lock.acquire(timeout=WAIT_SECONDS):
             raise NoLook("other maps are being made; ask again in a minute")
         try:
-            layout, maps = self._maps_of(data)
+            layout, maps = self._maps_of(data, head, tail)
         finally:
             self._lock.release()
         if layout != head.layout:
@@ -128,13 +139,15 @@ class Looks:
         if self._watch is not None:
             self._watch.join()
 
-    def _maps_of(self, data: bytes) -> tuple[str, Maps]:
+    def _maps_of(
+        self, data: bytes, head: Head, tail: Callable[[], Tail | None]
+    ) -> tuple[str, Maps]:
         """The layout's name, and the block outputs of a picture. The lock is held."""
         if self._closed.is_set():
             raise NoLook("trapwatch is ending; ask again when it runs")
+        backbone = self._opened(tail_mark(head.layout), tail)
         image = hashlib.sha256(data).digest()
         maps = self._maps.pop(image, None)
-        backbone = self._opened()
         if maps is None:
             maps = backbone.pooled_maps(decode(data, self._rules))
         self._maps[image] = maps
@@ -143,9 +156,14 @@ class Looks:
         self._used_at = time.monotonic()
         return backbone.layout.name, maps
 
-    def _opened(self) -> NcnnBackbone:
+    def _opened(self, mark: str | None, tail: Callable[[], Tail | None]) -> NcnnBackbone:
+        was_closed = self._backbone is None
+        if mark != self._tail_mark:
+            self._let_go()
         if self._backbone is None:
-            self._backbone = open_ncnn(self._options)
+            self._backbone = open_ncnn(replace(self._options, tail=tail() if mark else None))
+            self._tail_mark = mark
+        if was_closed:
             self._watch = threading.Thread(target=self._wait_until_idle, name="look", daemon=True)
             self._used_at = time.monotonic()
             self._watch.start()
@@ -168,18 +186,17 @@ class Looks:
 
 
 def check_head(head: Head) -> None:
-    """Raise NoLook unless the head is linear in the spatial averages of VGG16's blocks."""
-    standard = LAYOUTS["vgg16"]
+    """Raise NoLook unless the head is linear in the spatial averages of a VGG's blocks."""
     if head.layout == LAYOUTS["small"].name:
         raise NoLook(
             "this model works on the 'small' backbone, which also takes maxima: there is no "
             "exact map of where it looked"
         )
-    own_weights = head.layout.startswith(f"{standard.name}@")
-    if head.mean.size != standard.size or not (head.layout == standard.name or own_weights):
-        raise NoLook(
-            f"this model was trained on {head.layout} features; maps are made of {standard.name}"
-        )
+    base = without_tail(head.layout).partition("@")[0]  # whoever's weights: they are compared later
+    fitting = [LAYOUTS[name] for name in ARCHITECTURES if LAYOUTS[name].name == base]
+    if not fitting or head.mean.size != fitting[0].size:
+        known = " and ".join(LAYOUTS[name].name for name in ARCHITECTURES)
+        raise NoLook(f"this model was trained on {head.layout} features; maps are made of {known}")
 
 
 def map_of(maps: Maps, head: Head, species: str | None = None) -> Look:
@@ -188,7 +205,9 @@ def map_of(maps: Maps, head: Head, species: str | None = None) -> Look:
     With f_c the mean of channel c over its block's n cells, the logit is the sum over c of
     w_c (f_c - mean_c) / scale_c, plus b: so a cell of a block is given the sum over the block's
     channels of w_c / scale_c * value / n, and the rest, which no place has a part in, is the
-    constant. A cell of a coarse block is spread evenly over the fine cells that it covers.
+    constant. Where a head takes each block at length 1, w_c is divided by the length that the block
+    has in this frame, which the sum leaves exact. A cell of a coarse block is spread evenly over
+    the fine cells that it covers.
 
     Args:
         maps: float32 (C, rows, rows) of each part of the head's features, rows dividing 28.
@@ -202,6 +221,9 @@ def map_of(maps: Maps, head: Head, species: str | None = None) -> Look:
     start = 0
     for block in maps:
         part = weights[start : start + len(block)]
+        if head.parts is not None:
+            length = np.linalg.norm(features[0, start : start + len(block)])
+            part = part / max(float(length), SMALLEST_NORM)
         start += len(block)
         cells = np.tensordot(part, block.astype(np.float64), axes=1) / block[0].size
         factor = GRID // block.shape[1]

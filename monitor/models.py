@@ -1,6 +1,7 @@
 """Model versions on disk: one immutable directory each, published whole or not at all.
 
     data/models/v0003/head.safetensors    arrays only; loading it can run no code
+                      tail.safetensors    of a fine-tuned version: the backbone's last block or two
                       model_card.json     what it knows, from what, how well
                       model_card.md       the same for people
 
@@ -15,17 +16,19 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from monitor.backbone import layout_of
+from monitor.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
 from monitor.classifier import Head
 from monitor.domain import TrapwatchError
 from monitor.durable import sync
+from monitor.head_file import head_bytes, head_from_bytes
 
 HEAD_FILE = "head.safetensors"
+TAIL_FILE = "tail.safetensors"
 CARD_FILE = "model_card.json"
 CARD_PAGE = "model_card.md"
 MAX_HEAD_BYTES = 256 * 2**20
@@ -34,6 +37,8 @@ MAX_HEAD_BYTES = 256 * 2**20
 _NAME = re.compile(r"v[0-9]{4,9}")
 PLOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(svg|png)")
 """Also safe in an address."""
+MISTAKES_FILE = "mistakes.png"
+"""The one picture of a version that shows frames: for people who may review them."""
 
 
 class ModelError(TrapwatchError):
@@ -73,26 +78,35 @@ class ModelStore:
         card: dict[str, Any],
         card_markdown: str,
         plots: Mapping[str, bytes] = {},
+        tail: Tail | None = None,
     ) -> str:
         """Write a version under a hidden name, sync it, then rename it: whole or not at all.
 
         Args:
             card: JSON values; `weights_sha256` is added to it.
             plots: file name (`.svg`, `.png`) -> content.
+            tail: of the features that the head was trained on; its sum is kept in
+                head.safetensors, whose own sum proves both.
 
         Returns:
             the SHA-256 of head.safetensors.
 
         Raises:
-            ModelError: the name is taken, or the disk refuses.
+            ModelError: the name is taken, head and tail do not belong together, or the disk
+                refuses.
         """
         final = self.path(name)
         if os.path.lexists(final):
             raise ModelError(f"{final} exists already, and a published model is never changed")
-        weights = head_bytes(head)
+        try:
+            weights = head_bytes(_with_tail(head, tail))
+        except ValueError as error:
+            raise ModelError(f"this head cannot be published: {error}") from error
         sha256 = hashlib.sha256(weights).hexdigest()
         page = json.dumps(card | {"weights_sha256": sha256}, indent=2, allow_nan=False)
         files = {HEAD_FILE: weights, CARD_FILE: page.encode(), CARD_PAGE: card_markdown.encode()}
+        if tail is not None:
+            files[TAIL_FILE] = tail.to_bytes()
         for plot, content in plots.items():
             if not PLOT_NAME.fullmatch(plot):
                 raise ModelError(f"'{plot}' is no name for a plot; write one like confusion.svg")
@@ -106,8 +120,13 @@ class ModelStore:
             raise ModelError(f"{final} cannot be written: {error.strerror or error}") from error
         return sha256
 
+    def load(self, name: str, expected_sha256: str | None) -> tuple[Head, Tail | None]:
+        """All that labels: the head, and the tail of its features if they have one; see there."""
+        head = self.load_head(name, expected_sha256)
+        return head, self.load_tail(name, head)
+
     def load_head(self, name: str, expected_sha256: str | None) -> Head:
-        """Read a version's weights; nothing is parsed before its SHA-256 has been compared.
+        """Read a version's head; nothing is parsed before its SHA-256 has been compared.
 
         Args:
             expected_sha256: from the log; None takes the sum that the version's own card names.
@@ -117,21 +136,38 @@ class ModelStore:
             ModelError: a name that cannot be one.
         """
         file = self.path(name) / HEAD_FILE
-        expected = expected_sha256 or self.card(name).get("weights_sha256")
-        content = _read(file)
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise _damaged(file, f"its SHA-256 is {found[:12]}…, published was {expected}")
+        content = _read(file, MAX_HEAD_BYTES)
+        _compare(file, content, expected_sha256 or self.card(name).get("weights_sha256"))
         try:
             return head_from_bytes(content)
         except ValueError as error:
             raise _damaged(file, str(error)) from error
 
+    def load_tail(self, name: str, head: Head) -> Tail | None:
+        """Read the tail that a version's head was trained with; None if it was trained with none.
+        Nothing is parsed before its SHA-256 has been compared with the one in the head.
+
+        Raises:
+            ModelDamaged: missing, changed, or no tail of the head's backbone.
+        """
+        if head.tail_sha256 is None:
+            return None
+        file = self.path(name) / TAIL_FILE
+        content = _read(file, MAX_TAIL_BYTES)
+        _compare(file, content, head.tail_sha256)
+        try:
+            tail = Tail.from_bytes(content)
+        except TailError as error:
+            raise _damaged(file, str(error)) from error
+        if not _belong_together(head, tail):
+            raise _damaged(file, f"it is no tail of a head for {head.layout}")
+        return tail
+
     def card(self, name: str) -> dict[str, Any]:
         """The model card. Raises ModelDamaged if it cannot be read."""
         file = self.path(name) / CARD_FILE
         try:
-            card = json.loads(_read(file))
+            card = json.loads(_read(file, MAX_HEAD_BYTES))
         except ValueError as error:
             raise _damaged(file, f"it is not JSON: {error}") from error
         if not isinstance(card, dict):
@@ -159,67 +195,6 @@ class ModelStore:
         return removed
 
 
-def head_bytes(head: Head) -> bytes:
-    """A head as a safetensors file. Raises ModelError if it is not a sound one."""
-    from safetensors.numpy import save
-
-    arrays = {
-        name: np.ascontiguousarray(getattr(head, name), np.float32)
-        for name in ("mean", "scale", "weights", "bias")
-    }
-    try:
-        _check(head)
-    except ValueError as error:
-        raise ModelError(f"this head cannot be published: {error}") from error
-    metadata = {
-        "classes": json.dumps(head.classes),
-        "layout": json.dumps(head.layout),
-        "temperature": json.dumps(head.temperature),
-    }
-    return bytes(save(arrays, metadata))
-
-
-def head_from_bytes(content: bytes) -> Head:
-    """The inverse of `head_bytes`. Raises ValueError, in words, on anything else."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        arrays = load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-        classes = json.loads(metadata["classes"])
-        layout = json.loads(metadata["layout"])
-        temperature = json.loads(metadata["temperature"])
-        mean, scale, weights, bias = (arrays[n] for n in ("mean", "scale", "weights", "bias"))
-        head = Head(tuple(classes), mean, scale, weights, bias, float(temperature), layout)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"it does not hold a head: {error!r}") from error
-    _check(head)
-    return head
-
-
-def _check(head: Head) -> None:
-    """Raise ValueError unless shapes agree and every number is finite."""
-    names = head.classes
-    if not names or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
-        raise ValueError("its classes are not different names")
-    if not isinstance(head.layout, str):
-        raise ValueError("its layout is not a name")
-    d, k = head.mean.size, len(names)
-    expected: dict[str, tuple[int, ...]] = {"mean": (d,), "scale": (d,), "weights": (d, k)}
-    for name, shape in {**expected, "bias": (k,)}.items():
-        array: npt.NDArray[Any] = getattr(head, name)
-        if array.dtype != np.float32 or array.shape != shape:
-            raise ValueError(f"{name} is {array.dtype} {array.shape}, not float32 {shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
-    if not (head.scale > 0).all():
-        raise ValueError("scale holds numbers that are not above 0")
-    if not (np.isfinite(head.temperature) and head.temperature > 0):
-        raise ValueError(f"the temperature is {head.temperature}, not a number above 0")
-
-
 def _write_whole(partial: Path, final: Path, files: Mapping[str, bytes]) -> None:
     if partial.exists():
         shutil.rmtree(partial)
@@ -235,13 +210,34 @@ def _write_whole(partial: Path, final: Path, files: Mapping[str, bytes]) -> None
     sync(final.parent)
 
 
-def _read(file: Path) -> bytes:
+def _with_tail(head: Head, tail: Tail | None) -> Head:
+    """The head with the sum of its tail. Raises ValueError if it is not the tail of its layout."""
+    if tail is None:
+        return replace(head, tail_sha256=None)
+    if not _belong_together(head, tail):
+        raise ValueError(f"its layout {head.layout} is not one with the tail {tail.sha256[:12]}…")
+    return replace(head, tail_sha256=tail.sha256)
+
+
+def _belong_together(head: Head, tail: Tail) -> bool:
+    base = without_tail(head.layout)
+    is_its_backbone = base.partition("@")[0] == layout_of(tail.backbone).name
+    return is_its_backbone and head.layout == tail.name_on(base)
+
+
+def _read(file: Path, most: int) -> bytes:
     try:
-        if file.stat().st_size > MAX_HEAD_BYTES:
-            raise _damaged(file, f"it is larger than {MAX_HEAD_BYTES} bytes")
+        if file.stat().st_size > most:
+            raise _damaged(file, f"it is larger than {most} bytes")
         return file.read_bytes()
     except OSError as error:
         raise _damaged(file, f"it cannot be read: {error.strerror}") from error
+
+
+def _compare(file: Path, content: bytes, published: str | None) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != published:
+        raise _damaged(file, f"its SHA-256 is {found[:12]}…, published was {published}")
 
 
 def _damaged(file: Path, what: str) -> ModelDamaged:

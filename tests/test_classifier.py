@@ -50,6 +50,18 @@ def test_probabilities_are_the_formula():
     np.testing.assert_allclose(head.logits(x), z, rtol=1e-5)
 
 
+def test_each_part_is_brought_to_length_1_before_all_else():
+    x = np.abs(features(4)) + 0.1
+    head = replace(some_head(), parts=(2, 4))
+    units = np.hstack(
+        [part / np.linalg.norm(part, axis=1)[:, None] for part in np.split(x, [2], 1)]
+    )
+    np.testing.assert_allclose(head.logits(x), some_head().logits(units), rtol=1e-5)
+    darker = x * np.array([0.5, 0.5, 3, 3, 3, 3], np.float32)
+    np.testing.assert_allclose(head.logits(darker), head.logits(x), rtol=1e-4)
+    assert np.isfinite(head.logits(np.zeros((1, D), np.float32))).all()
+
+
 def test_a_higher_temperature_is_less_sure_and_of_the_same_opinion():
     x = features(20)
     cold, hot = (some_head(temperature=t).probabilities(x) for t in (0.5, 4.0))
@@ -96,3 +108,18 @@ def test_each_frame_is_judged_alone():
         (alone,) = predict(head, [number], x[number : number + 1], 0.0)
         assert alone.species == together[number].species
         assert alone.probability == pytest.approx(together[number].probability, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 500])
+def test_logits_of_many_frames_are_one_product_however_it_is_cut(n):
+    head = some_head()
+    wide = replace(
+        head,
+        mean=np.zeros(1280, np.float32),
+        scale=np.ones(1280, np.float32),
+        weights=np.random.default_rng(2).normal(0, 1, (1280, K)).astype(np.float32),
+    )
+    x = np.random.default_rng(3).normal(0, 1, (n, 1280)).astype(np.float32)
+    expected = x.astype(np.float64) @ wide.weights + head.bias
+    np.testing.assert_allclose(wide.logits(x), expected, rtol=1e-3, atol=1e-3)
+    assert wide.logits(x).shape == (n, K)

@@ -20,10 +20,11 @@ from monitor.cli.sightings import write_csv
 from monitor.config import load_settings
 from monitor.log.species_log import open_log
 
-PINNED = """run; sightings; label set; label undo; label import; label import-folder; label queue;
-    species list; species add; species rename; species merge; species import; events; train;
-    models list; models show; models promote; models rollback; status; doctor; weights fetch;
-    weights verify; config check; backup; demo; web password; web token; web people; web remove;
+PINNED = """run; sightings; label set; label undo; label import; label import-folder;
+    label queue; label set-group; species list; species add; species rename;
+    species merge; species import; events; train; models list; models show;
+    models promote; models rollback; status; doctor; weights fetch; weights verify;
+    config check; backup; demo; web password; web token; web people; web remove;
     report"""
 COMMANDS = [" ".join(command.split()) for command in PINNED.split(";")]
 HEAVY = ("tensorflow", "keras", "numpy", "alembic", "PIL", "apscheduler", "watchdog", "rich")

@@ -140,7 +140,7 @@ def test_folders_within_folders_are_a_fault_however_they_are_written(faults, tmp
 
 def test_an_empty_file_or_section_means_the_defaults(read):
     assert read("").station.name == "station"
-    assert read("watch:\ntraining:\n  gate:\n").training.gate.confidence == 0.9
+    assert read("watch:\ntraining:\n  gate:\n").training.gate.confidence == 0.95
 
 
 def test_a_key_that_stands_twice_is_a_fault(faults):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from field import LAYOUT, NOW, Camp, sure_of
 
+from monitor.backbone import layout_of
+from monitor.backbone.architectures import VGG16, block_of
+from monitor.backbone.tail import Tail
 from monitor.domain import ModelState
 
 
@@ -30,7 +34,7 @@ def test_without_a_version_there_is_no_head(camp):
 def test_a_version_is_loaded_when_it_goes_live_and_only_then(camp, monkeypatch):
     camp.publish("v0001", sure_of("red fox"))
     assert camp.live.follow() is True
-    monkeypatch.setattr(camp.store, "load_head", lambda *a: pytest.fail("loaded again"))
+    monkeypatch.setattr(camp.store, "load", lambda *a: pytest.fail("loaded again"))
     assert [camp.live.follow() for _ in range(3)] == [False] * 3
     assert camp.live.name == "v0001"
     assert head_of(camp).classes[0] == "red fox"
@@ -86,3 +90,24 @@ def test_when_no_version_is_live_any_more_none_labels(camp):
     camp.live._current = lambda: None
     assert camp.live.follow() is True
     assert (camp.live.name, head_of(camp)) == (None, None)
+
+
+# --- a tail: tests/test_tail.py has it at work
+
+
+def test_the_tail_is_given_once_after_each_change(camp):
+    shapes = {n: shape for n, shape in VGG16.shapes.items() if block_of(n) == 5}
+    tail = Tail.of("vgg16", {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    head = replace(sure_of("red fox"), layout=tail.name_on(layout_of("vgg16").name))
+    camp.publish("v0001", sure_of("badger"))
+    assert camp.live.layout is None
+    camp.live.follow()
+    assert (camp.live.layout, camp.live.take_tail()) == (LAYOUT.name, None)
+    camp.publish("v0002", head, tail=tail)
+    camp.live.follow()
+    assert camp.live.layout == head.layout
+    assert camp.live.take_tail() == tail
+    assert camp.live.take_tail() is None
+    camp.log.roll_back("anna", NOW)
+    camp.live.follow()
+    assert (camp.live.layout, camp.live.take_tail()) == (LAYOUT.name, None)

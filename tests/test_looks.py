@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,13 @@ from PIL import Image
 
 import monitor.looks as looks_page
 from monitor.backbone import LAYOUTS, BackboneError, BackboneOptions
+from monitor.backbone.architectures import VGG16, block_of
 from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
+from monitor.backbone.tail import Tail
 from monitor.classifier import Head
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.looks import GRID, Looks, NoLook, map_of
+from monitor.models import ModelDamaged
 
 LAYOUT = LAYOUTS["vgg16"]
 RULES = DecodeRules()
@@ -67,9 +72,15 @@ def backbone(options: BackboneOptions) -> Iterator[NcnnBackbone]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), species=st.sampled_from(CLASSES))
-def test_map_and_constant_sum_to_the_logit_for_any_head_and_maps(seed: int, species: str) -> None:
-    random, head = np.random.default_rng(seed), head_of(seed)
+@given(
+    seed=st.integers(0, 10**6),
+    species=st.sampled_from(CLASSES),
+    parts=st.sampled_from([None, (256, 512, 512)]),
+)
+def test_map_and_constant_sum_to_the_logit_for_any_head_and_maps(
+    seed: int, species: str, parts: tuple[int, ...] | None
+) -> None:
+    random, head = np.random.default_rng(seed), replace(head_of(seed), parts=parts)
     shapes = ((256, 28, 28), (512, 14, 14), (512, 7, 7))
     maps = tuple(random.exponential(2, shape).astype(np.float32) for shape in shapes)
     features = np.concatenate([block.mean(axis=(1, 2)) for block in maps])[None]
@@ -159,7 +170,7 @@ def test_a_head_on_the_small_backbone_has_no_map_and_needs_no_weights(tmp_path) 
     small = LAYOUTS["small"]
     with pytest.raises(NoLook, match="takes maxima"):
         looks.look(b"", head_of(1, small.name, small.size), "red fox")
-    for name, size in (("vgg19/1", 1280), (LAYOUT.name, 512), ("vgg16-avg345/10", 1280)):
+    for name, size in (("vgg11/1", 1280), (LAYOUT.name, 512), ("vgg16-avg345/10", 1280)):
         with pytest.raises(NoLook, match="was trained on"):
             looks.look(b"", head_of(1, name, size), "red fox")
     assert not looks.is_open
@@ -186,6 +197,48 @@ def test_bytes_that_are_no_picture_are_refused_and_the_next_look_works(looks) ->
     for data in (b"", b"\xff\xd8\xff\xe0", b"GIF89a", photographs(1)[0][:2000]):
         with pytest.raises(ImageRejected):
             looks.look(data, head_of(1), "red fox")
+    assert looks.look(photographs(1)[0], head_of(1), "red fox")
+
+
+@needs_weights
+def test_a_fine_tuned_model_is_explained_by_its_own_tail(options, looks, backbone) -> None:
+    random = np.random.default_rng(3)
+    shapes = {n: shape for n, shape in VGG16.shapes.items() if block_of(n) == 5}
+    tails = [
+        Tail.of("vgg16", {n: random.normal(0, 0.02, shape) for n, shape in shapes.items()})
+        for _ in range(2)
+    ]
+    data = photographs(1)[0]
+    image = decode(data, RULES)[np.newaxis]
+    asked = []
+
+    def given(tail: Tail) -> Tail:
+        asked.append(tail)
+        return tail
+
+    for tail in (*tails, None, tails[1]):
+        if tail is None:
+            head, features = head_of(1), backbone.features(image)
+        else:
+            head = replace(head_of(1, tail.name_on(LAYOUT.name)), tail_sha256=tail.sha256)
+            tuned = open_ncnn(replace(options, engine="ncnn", device="cpu", tail=tail))
+            features = tuned.features(image)
+            tuned.close()
+        for name in CLASSES:
+            look = looks.look(data, head, name, partial(given, tail))
+            expected = head.logits(features)[0, CLASSES.index(name)]
+            assert look.map.sum() + look.constant == pytest.approx(expected, abs=2e-3)
+    assert asked == [*tails, tails[1]]  # opened once each, whatever the species
+
+
+@needs_weights
+def test_a_tail_that_cannot_be_had_leaves_the_next_look_as_it_was(looks) -> None:
+    def gone() -> Tail:
+        raise ModelDamaged("tail.safetensors is damaged")
+
+    head = replace(head_of(1, f"{LAYOUT.name}+0123abcd4567"), tail_sha256="0123abcd4567")
+    with pytest.raises(ModelDamaged):
+        looks.look(photographs(1)[0], head, "red fox", gone)
     assert looks.look(photographs(1)[0], head_of(1), "red fox")
 
 

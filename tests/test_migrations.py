@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +19,12 @@ from monitor.log.engine import HEAD, LogError, migrate, migrations_folder
 from monitor.log.species_log import SpeciesLog
 from monitor.log.tables import Base
 
+pytestmark = pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression")
+
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("log-*.sql"))
 BAD_MIGRATION = """
 from alembic import op
-revision, down_revision = "9999", "0002"
+revision, down_revision = "9999", "0003"
 
 def upgrade():
     op.execute("CREATE TABLE half (id INTEGER)")
@@ -26,10 +32,31 @@ def upgrade():
     op.execute("INSERT INTO nowhere VALUES (1)")
 """
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import Engine, event
+from monitor.log.engine import migrate
 
-def where(index) -> str:
-    """The condition of a partial index."""
-    return str(index.get("dialect_options", {}).get("sqlite_where", ""))
+at, passed = int(sys.argv[2]), 0
+
+@event.listens_for(Engine, "before_cursor_execute")
+def before(connection, cursor, statement, *_):
+    global passed
+    passed += "prediction_by_probability" in statement or "foreign_key_check" in statement
+    if passed == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+migrate(Path(sys.argv[1]), target="0003")
+"""
+
+
+def indexes_of(engine, table: str) -> list[str]:
+    """How each index of a table was made: what SQLAlchemy tells leaves out those of expressions."""
+    made = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?"
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(made, (table,)).scalars()
+        return sorted(" ".join(sql.replace('"', "").split()) for sql in found)
 
 
 def schema_of(engine) -> dict[str, object]:
@@ -43,15 +70,11 @@ def schema_of(engine) -> dict[str, object]:
             c["name"]: (str(c["type"]), c["nullable"], c["primary_key"])
             for c in look.get_columns(table)
         }
-        indexes = {
-            (i["name"], tuple(i["column_names"]), bool(i["unique"]), where(i))
-            for i in look.get_indexes(table)
-        }
         unique = {tuple(u["column_names"]) for u in look.get_unique_constraints(table)}
         keys = {
             (*k["constrained_columns"], k["referred_table"]) for k in look.get_foreign_keys(table)
         }
-        found[table] = (columns, sorted(indexes), unique, keys)
+        found[table] = (columns, indexes_of(engine, table), unique, keys)
     return found
 
 
@@ -103,6 +126,25 @@ def test_a_log_of_an_earlier_revision_keeps_all_its_data(fixture, tmp_path):
         assert len(shown) == log.counts()["media"] == len(before["media"])
         assert any(len(s.observations) == 2 for s in shown)
         log.undo(None, "Ana", "cli", NOW)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_upgrade_that_is_killed_leaves_the_log_as_it_was(at, tmp_path):
+    """At its first or second statement, and when all is done but the commit."""
+    path = tmp_path / "log.db"
+    before = load(FIXTURES[1], path)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(at)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
+            ("0002",)
+        ]
+        held = connection.execute("SELECT * FROM prediction").fetchall()
+        assert held == before["prediction"]
+    with SpeciesLog(path, create=True) as log:
+        assert log.check() == []
+        assert rows(log, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 def test_a_migration_that_fails_is_undone_whole(filled, tmp_path):

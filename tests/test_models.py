@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from monitor import models
+from monitor.backbone import layout_of
+from monitor.backbone.architectures import VGG16, block_of
+from monitor.backbone.tail import Tail
 from monitor.classifier import Head
-from monitor.models import ModelDamaged, ModelError, ModelStore, head_bytes, head_from_bytes
+from monitor.head_file import head_bytes, head_from_bytes
+from monitor.models import ModelDamaged, ModelError, ModelStore
 
 
 def a_head(d: int = 6, classes: tuple[str, ...] = ("blank", "red fox", "Дикая кошка")) -> Head:
@@ -27,6 +31,16 @@ def a_head(d: int = 6, classes: tuple[str, ...] = ("blank", "red fox", "Дика
     return Head(
         classes, numbers(d), np.abs(numbers(d)) + 0.1, numbers(d, k), numbers(k), 1.7, "small/1"
     )
+
+
+@pytest.fixture(scope="module")
+def tail() -> Tail:
+    shapes = {n: shape for n, shape in VGG16.shapes.items() if block_of(n) == 5}
+    return Tail.of("vgg16", {name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+
+
+def head_with(tail: Tail, base: str = layout_of("vgg16").name) -> Head:
+    return replace(a_head(), layout=tail.name_on(base))
 
 
 @pytest.fixture
@@ -243,3 +257,100 @@ def test_the_files_are_synced_before_the_name_and_the_name_after(
     )
     publish(store)
     assert steps == ["fsync"] * 4 + ["rename", "fsync"]
+
+
+# --- a tail
+
+
+def test_a_published_tail_comes_back_with_its_head(store: ModelStore, tail: Tail) -> None:
+    sha256 = store.publish("v0001", head_with(tail), {}, "", tail=tail)
+    head, loaded = store.load("v0001", sha256)
+    assert head.tail_sha256 == tail.sha256  # so that the log's one sum proves both files
+    assert loaded == tail
+    assert all(np.array_equal(loaded.arrays[n], array) for n, array in tail.arrays.items())
+    file = store.directory / "v0001" / "tail.safetensors"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == tail.sha256
+    assert file.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_version_without_a_tail_has_none_and_one_from_before_loads(store: ModelStore) -> None:
+    sha256 = publish(store)
+    assert store.load("v0001", sha256)[1] is None
+    assert "tail_sha256" not in str(head_bytes(a_head())[:400])
+    assert head_from_bytes(head_bytes(a_head())).tail_sha256 is None
+
+
+def test_a_head_and_a_tail_that_do_not_belong_together_are_not_published(
+    store: ModelStore, tail: Tail
+) -> None:
+    other = replace(tail, sha256="0" * 64)
+    for head, of_it in (
+        (a_head(), tail),
+        (head_with(tail), other),
+        (head_with(tail), None),
+        (head_with(tail, "vgg19-avg345/1"), tail),
+        (head_with(tail, "small/1"), tail),
+    ):
+        with pytest.raises(ModelError, match="cannot be published"):
+            store.publish("v0001", head, {}, "", tail=of_it)
+    assert store.names() == []
+    own_weights = head_with(tail, "vgg16-avg345/1@0123456789ab")
+    assert store.publish("v0001", own_weights, {}, "", tail=tail)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "another", "large"])
+def test_a_damaged_tail_is_said_in_words_before_it_is_parsed(
+    store: ModelStore, tail: Tail, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    sha256 = store.publish("v0001", head_with(tail), {}, "", tail=tail)
+    file = store.directory / "v0001" / "tail.safetensors"
+    whole = file.read_bytes()
+    file.unlink()
+    if damage == "flip":
+        file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    elif damage == "cut":
+        file.write_bytes(whole[:-1])
+    elif damage == "another":
+        zeros = {name: array * 0 for name, array in tail.arrays.items()}
+        file.write_bytes(Tail.of("vgg16", zeros).to_bytes())
+    elif damage == "large":
+        with file.open("wb") as sparse:
+            sparse.truncate(10**10)
+    monkeypatch.setattr(Tail, "from_bytes", lambda content: pytest.fail("parsed"))
+    with pytest.raises(
+        ModelDamaged, match=r"tail\.safetensors is damaged.*trapwatch models rollback"
+    ):
+        store.load("v0001", sha256)
+    assert store.load_head("v0001", sha256).layout == head_with(tail).layout
+
+
+def test_a_tail_whose_sum_is_right_and_content_is_none_is_damaged(store: ModelStore) -> None:
+    content = b"no tail at all"
+    sha256 = hashlib.sha256(content).hexdigest()
+    head = replace(a_head(), layout=f"vgg16-avg345/1+{sha256[:12]}", tail_sha256=sha256)
+    folder = store.directory / "v0001"
+    folder.mkdir(parents=True)
+    (folder / "tail.safetensors").write_bytes(content)
+    with pytest.raises(ModelDamaged, match="does not hold a tail"):
+        store.load_tail("v0001", head)
+
+
+@pytest.mark.parametrize(
+    ("layout", "sha256", "words"),
+    [
+        ("vgg16-avg345/1+0123abcd4567", None, "disagree"),
+        ("vgg16-avg345/1", "0123abcd4567" + "0" * 52, "disagree"),
+        ("vgg16-avg345/1+0123abcd4567", "f123abcd4567" + "0" * 52, "disagree"),
+        ("vgg16-avg345/1+0123abcd4567", "0123abcd4567", "no SHA-256"),
+        ("vgg16-avg345/1+0123abcd4567", 7, "no SHA-256"),
+    ],
+)
+def test_a_layout_and_the_sum_of_its_tail_must_agree(layout, sha256, words) -> None:
+    head = replace(a_head(), layout=layout, tail_sha256=sha256)
+    with pytest.raises(ValueError, match=words):
+        head_bytes(head)
+    facts = {name: json.dumps(getattr(head, name)) for name in ("classes", "layout", "temperature")}
+    facts |= {"tail_sha256": json.dumps(sha256)} if sha256 is not None else {}
+    arrays = {name: getattr(head, name) for name in ("mean", "scale", "weights", "bias")}
+    with pytest.raises(ValueError, match=words):
+        head_from_bytes(save(arrays, facts))

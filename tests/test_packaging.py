@@ -28,6 +28,7 @@ def test_the_wheel_carries_migrations_config_and_units(wheel: Path) -> None:
         "monitor/migrations/env.py",
         "monitor/migrations/versions/0001_the_log.py",
         "monitor/migrations/versions/0002_review.py",
+        "monitor/migrations/versions/0003_percents.py",
         "monitor/web/static/app.css",
         "monitor/web/templates/base.html",
         "monitor/report/report.html",

@@ -15,7 +15,7 @@ import pytest
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
 import monitor.lanes as lanes_page
-import monitor.pipeline as pipeline_page
+import monitor.rescoring as rescoring_page
 from monitor.domain import Observation
 
 DAYS = [f"202605{day:02d}_120000.jpg" for day in range(1, 29)]
@@ -61,6 +61,13 @@ def fill(camp: Camp, names=DAYS) -> None:
     camp.settle()
 
 
+def small_pages(monkeypatch) -> None:
+    """Past media are re-scored four at a time, one page at each step."""
+    monkeypatch.setattr(rescoring_page, "FIRST_PAGE", 4)
+    monkeypatch.setattr(rescoring_page, "next_size", lambda written, size, seconds: size)
+    monkeypatch.setattr(rescoring_page, "WAIT_SECONDS", 20.0)
+
+
 def number_of(camp: Camp, name: str) -> int:
     """The media of a file."""
     return next(s.media_id for s in camp.log.sightings() if s.path.endswith(name))
@@ -71,7 +78,7 @@ def forget_features(camp: Camp, *names: str) -> None:
     for sighting in camp.log.sightings():
         if sighting.path.endswith(names):
             query = "DELETE FROM features WHERE sha256 = ?"
-            camp.features._connection.execute(query, [bytes.fromhex(sighting.sha256)])
+            camp.features._file._connection.execute(query, [bytes.fromhex(sighting.sha256)])
 
 
 def classified(camp: Camp) -> list[str]:
@@ -390,7 +397,7 @@ def test_features_lost_from_the_cache_are_read_from_the_files_when_nothing_else_
 
 
 def test_a_version_that_changes_in_the_middle_of_a_rescore_is_followed(camp, monkeypatch):
-    monkeypatch.setattr(pipeline_page, "RESCORE_PAGE", 4)
+    small_pages(monkeypatch)
     fill(camp, DAYS[:20])
     camp.classify_all()
     camp.publish("v0001", sure_of("red fox"))
@@ -407,7 +414,7 @@ def test_a_version_that_changes_in_the_middle_of_a_rescore_is_followed(camp, mon
 
 
 def test_a_rescore_does_not_hold_up_a_frame_that_comes(camp, monkeypatch):
-    monkeypatch.setattr(pipeline_page, "RESCORE_PAGE", 4)
+    small_pages(monkeypatch)
     fill(camp, DAYS[:20])
     camp.classify_all()
     camp.publish("v0001", sure_of("red fox"))

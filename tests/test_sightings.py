@@ -121,7 +121,9 @@ def test_a_new_version_speaks_and_the_old_word_stays_as_history(log):
     publish(log)
     predict(log, {media_id: ("fox", 0.75)})
     publish(log, "v0002")
-    assert log.to_rescore("v0002", 10, 0) == [(media_id, log.sightings_of([media_id])[0].sha256)]
+    ((found, sha256, says),) = log.to_rescore("v0002", 10, 0)
+    assert (found, sha256) == (media_id, log.sightings_of([media_id])[0].sha256)
+    assert rows(log, f"SELECT name FROM species WHERE id = {says}") == [("fox",)]
     predict(log, {media_id: ("badger", 0.6)}, "v0002")
     assert log.sightings_of([media_id])[0].species == "badger"
     assert len(rows(log, "SELECT * FROM prediction")) == 2

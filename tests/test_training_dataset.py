@@ -1,14 +1,17 @@
 """The split: by deployment, else by event, never by image; chosen once, kept for good."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.log.learning import LabelledMedia, SplitRow
-from monitor.training.dataset import build_dataset, plan_learning
+from monitor.training.alike import events_by_looks
+from monitor.training.dataset import Part, build_dataset, plan_learning
+from monitor.training.folds import known_rows, make_folds
 from monitor.training.split import assign_sides
 
 
@@ -156,25 +159,67 @@ def test_frames_of_an_event_that_was_joined_to_a_held_out_one_are_not_trained_on
     assert plan.left_out == {"its event or deployment became held out later": 1}
 
 
-def test_arrays_are_in_one_order_and_validation_cuts_between_events() -> None:
+def test_arrays_are_in_one_order() -> None:
     labelled = frames(1, 1, ["fox", "fox", "deer", "deer"] * 10, per_event=2)
     rows = assign_sides(labelled, [], 0.25, seed=0)
     plan = plan_learning(labelled, rows, 5)
     vectors = {m.sha256: np.full(4, m.media_id, np.float32) for m in labelled}
-    data = build_dataset(plan, vectors, 4, seed=0)
+    data = build_dataset(plan, vectors, 4)
     assert data.train.features[:, 0].tolist() == [m.media_id for m in plan.train]
     assert data.held_out.features.shape == (len(plan.held_out), 4)
-    assert data.validation.any() and not data.validation.all()
-    inside = set(data.train.groups[data.validation].tolist())
-    assert inside.isdisjoint(data.train.groups[~data.validation].tolist())
-    assert set(data.train.species[~data.validation].tolist()) == {"fox", "deer"}
+    assert data.train.groups.tolist() == [m.event_id for m in plan.train]
+    assert data.train.deployments.tolist() == [1] * len(plan.train)
+
+
+def test_folds_cut_between_events_and_between_deployments_where_there_are_enough() -> None:
+    one = frames(1, 1, ["fox", "fox", "deer", "deer"] * 10, per_event=2)
+    folds = make_folds(part_of(one), seed=0)
+    assert len(np.unique(folds)) == 5
+    for event in {m.event_id for m in one}:
+        assert len({f for f, m in zip(folds, one, strict=True) if m.event_id == event}) == 1
+    several = [m for d in range(1, 6) for m in frames(100 * d, d, ["fox", "deer"] * 4)]
+    folds = make_folds(part_of(several), seed=0)
+    for deployment in range(1, 6):
+        here = {f for f, m in zip(folds, several, strict=True) if m.deployment_id == deployment}
+        assert len(here) == 1
+
+
+def test_folds_are_cut_by_event_where_deployments_would_take_a_species_with_them() -> None:
+    kinds = {1: "fox", 2: "deer", 3: "lynx", 4: "blank"}
+    labelled = [m for d, kind in kinds.items() for m in frames(100 * d, d, [kind] * 10)]
+    folds = make_folds(part_of(labelled), seed=0)
+    assert known_rows(part_of(labelled).species, folds).all()
+
+
+def test_nothing_can_be_set_aside_of_one_event() -> None:
+    joined = [replace(m, event_id=1) for m in frames(1, 1, ["fox", "deer"] * 4)]
+    folds = make_folds(part_of(joined), seed=0)
+    assert len(np.unique(folds)) == 1 and not known_rows(part_of(joined).species, folds).any()
+
+
+def part_of(labelled: Sequence[LabelledMedia]) -> Part:
+    """All of them on the training side, with features of no meaning."""
+    vectors = {m.sha256: np.zeros(4, np.float32) for m in labelled}
+    rows = [SplitRow(m.media_id, "train", "event", m.event_id) for m in labelled]
+    return build_dataset(plan_learning(labelled, rows, 1), vectors, 4).train
+
+
+def test_untimed_frames_are_kept_together_by_their_looks() -> None:
+    labelled = [replace(m, event_id=7, timed=m.media_id == 6) for m in frames(1, 1, ["fox"] * 6)]
+    axes = np.eye(4, dtype=np.float32) + 0.01
+    chain = np.array([[1, 0.3, 0, 0], [1, 0.0, 0, 0], [1, -0.3, 0, 0]], np.float32)
+    looks = [axes[3], chain[0], axes[2], chain[1], chain[2], axes[2]]
+    vectors = {m.sha256: look for m, look in zip(labelled, looks, strict=True)}
+    found = events_by_looks(labelled, vectors, 4)
+    assert [m.event_id for m in found] == [-1, -2, -3, -2, -2, 7]
+    assert events_by_looks(found, vectors, 4) == found
 
 
 def test_nothing_held_out_gives_empty_arrays_of_the_right_width() -> None:
     labelled = frames(1, 1, ["fox"] * 3)
     rows = [SplitRow(m.media_id, "train", "event", m.event_id) for m in labelled]
     vectors = {m.sha256: np.zeros(4, np.float32) for m in labelled}
-    data = build_dataset(plan_learning(labelled, rows, 1), vectors, 4, seed=0)
+    data = build_dataset(plan_learning(labelled, rows, 1), vectors, 4)
     assert data.held_out.features.shape == (0, 4) and len(data.held_out) == 0
 
 

@@ -1,23 +1,19 @@
-"""The head: a convex fit in Keras that matches L2-regularised logistic regression, repeatably."""
-
-import functools
-from collections.abc import Iterator
+"""The head: L2-regularised logistic regression, its strength chosen by cross-validation."""
 
 import numpy as np
 import pytest
 
 from monitor.classifier import softmax
-from monitor.training import head
 from monitor.training.dataset import Dataset, Part
 from monitor.training.head import (
-    FitOptions,
+    USUAL_STRENGTH,
     FittedHead,
     balanced_weights,
     find_temperature,
     fit_head,
     standard,
 )
-from monitor.training.network import Network, Samples, steepest_curvature
+from monitor.training.logistic import Samples, fit_path
 
 CLASSES = ("blank", "deer", "fox")
 
@@ -31,21 +27,14 @@ def clusters(
     kind = rng.choice(3, n, p=shares)
     features = centres[kind] + rng.normal(size=(n, size)) * spread
     features = features * np.linspace(0.01, 30, size) + 5  # scales differ, as backbones' do
-    return Part(features.astype(np.float32), np.array(CLASSES)[kind], np.arange(n) // 3)
+    groups = np.arange(n) // 3
+    return Part(
+        features.astype(np.float32), np.array(CLASSES)[kind], groups, groups // 8, np.zeros(n, bool)
+    )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_network() -> Iterator[None]:
-    """A network of one shape is traced by Keras once for all tests: half the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head, "Network", functools.cache(Network))
-        yield
-
-
-def dataset(n: int = 240, spread: float = 1.0, size: int = 16, validation: bool = True) -> Dataset:
-    train = clusters(n, 1, spread, size)
-    aside = (train.groups % 5 == 0) & validation
-    return Dataset(CLASSES, train, aside, clusters(300, 2, spread, size))
+def dataset(n: int = 240, spread: float = 1.0, size: int = 16) -> Dataset:
+    return Dataset(CLASSES, clusters(n, 1, spread, size), clusters(300, 2, spread, size))
 
 
 def accuracy(fitted: FittedHead, part: Part) -> float:
@@ -59,19 +48,18 @@ def quietly(stage: str, done: float) -> None:
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedHead:
-    return fit_head(dataset(), "made-up/1", FitOptions(max_epochs=60, seed=3), quietly)
+    return fit_head(dataset(), "made-up/1", 3, quietly)
 
 
 def test_clusters_are_told_apart(fitted: FittedHead) -> None:
     assert accuracy(fitted, clusters(300, 2)) > 0.95
     assert fitted.head.classes == CLASSES and fitted.head.layout == "made-up/1"
-    assert fitted.validation_media == 48 and fitted.validation_nll is not None
-    assert fitted.engine.startswith("Keras 3.")
+    assert fitted.judged.all() and fitted.aside_nll is not None and fitted.aside_nll < 0.3
+    assert fitted.engine.startswith("scikit-learn 1.")
 
 
 def test_the_same_labels_give_the_same_head(fitted: FittedHead) -> None:
-    head.Network.cache_clear()  # type: ignore[attr-defined]
-    again = fit_head(dataset(), "made-up/1", FitOptions(max_epochs=60, seed=3), quietly)
+    again = fit_head(dataset(), "made-up/1", 3, quietly)
     assert np.array_equal(again.head.weights, fitted.head.weights)
     assert np.array_equal(again.head.bias, fitted.head.bias)
     assert again.head.temperature == fitted.head.temperature
@@ -90,8 +78,7 @@ def test_arrays_are_what_a_head_wants(fitted: FittedHead) -> None:
 
 def test_progress_only_rises_and_reaches_the_end() -> None:
     seen: list[tuple[str, float]] = []
-    options = FitOptions(max_epochs=30)
-    fit_head(dataset(60), "made-up/1", options, lambda s, d: seen.append((s, d)))
+    fit_head(dataset(60), "made-up/1", 0, lambda s, d: seen.append((s, d)))
     shares = [done for _, done in seen]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
     assert [stage for i, (stage, _) in enumerate(seen) if i == 0 or seen[i - 1][0] != stage] == [
@@ -101,18 +88,37 @@ def test_progress_only_rises_and_reaches_the_end() -> None:
 
 
 def test_without_events_to_set_aside_the_usual_strength_is_taken() -> None:
-    result = fit_head(
-        dataset(60, validation=False), "made-up/1", FitOptions(max_epochs=60), quietly
-    )
-    assert result.validation_media == 0 and result.validation_nll is None
-    assert result.head.temperature == 1.0
+    one_event = dataset(60)
+    one_event.train.groups[:] = 1
+    one_event.train.deployments[:] = 1
+    result = fit_head(one_event, "made-up/1", 0, quietly)
+    assert not result.judged.any() and result.aside_nll is None
+    assert result.strength == USUAL_STRENGTH and result.head.temperature == 1.0
     assert accuracy(result, clusters(300, 2)) > 0.9
+
+
+def test_what_was_said_of_a_row_comes_from_a_head_that_had_not_seen_its_deployment() -> None:
+    data = dataset(240)
+    data.train.species[data.train.deployments == 0] = "fox"  # whatever they look like
+    aside = fit_head(data, "made-up/1", 0, quietly).aside
+    there = data.train.deployments == 0
+    assert (np.array(CLASSES)[aside[there].argmax(axis=1)] == "fox").mean() < 0.5
+    assert aside.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_rows_of_a_species_that_only_their_own_fold_knows_are_not_judged() -> None:
+    data = dataset(240)
+    data.train.species[data.train.species == "fox"] = "deer"
+    data.train.species[data.train.groups == 4] = "fox"
+    result = fit_head(data, "made-up/1", 0, quietly)
+    assert (~result.judged == (data.train.groups == 4)).all()
+    assert not result.aside[~result.judged].any()
 
 
 def test_a_feature_that_never_varies_does_no_harm() -> None:
     data = dataset(60)
     data.train.features[:, 3] = 7.0
-    result = fit_head(data, "made-up/1", FitOptions(max_epochs=20), quietly)
+    result = fit_head(data, "made-up/1", 0, quietly)
     assert result.head.scale[3] == 1.0
     assert np.isfinite(result.head.weights).all()
 
@@ -134,24 +140,30 @@ def optimum(
     return w[:-1], w[-1], float(loss + strength * (w[:-1] ** 2).sum())
 
 
-def test_the_network_finds_the_optimum_of_l2_regularised_logistic_regression() -> None:
+@pytest.mark.parametrize("known", [(0, 1, 2), (0, 2)], ids=["three", "two of three"])
+def test_the_optimum_of_l2_regularised_logistic_regression_is_found(known: tuple) -> None:
     train = clusters(90, 1, spread=1.5, size=5)
     mean, scale = standard(train.features)
     y = np.searchsorted(CLASSES, train.species)
-    samples = Samples((train.features - mean) / scale, y, balanced_weights(y, 3))
-    weights, bias, _ = optimum(samples, 0.02, 3)
-    layer = Network(5, 3, 0, "cpu", 0).fit(samples, 0.02, 60, lambda look: None)
-    assert layer.weights == pytest.approx(weights, abs=2e-3)
-    assert layer.bias - layer.bias.mean() == pytest.approx(bias - bias.mean(), abs=2e-3)
+    chosen = np.isin(y, known)
+    x = ((train.features - mean) / scale)[chosen]
+    samples = Samples(x, y[chosen], balanced_weights(y[chosen], 3))
+    dense = Samples(x, np.searchsorted(known, y[chosen]), samples.weight)
+    weights, bias, _ = optimum(dense, 0.02, len(known))
+    *_, layer = fit_path(samples, 3, (0.1, 0.02))
+    columns = list(known)
+    assert layer.weights[:, columns] == pytest.approx(weights, abs=2e-3)
+    found = layer.bias[columns]
+    assert found - found.mean() == pytest.approx(bias - bias.mean(), abs=2e-3)
 
 
-def test_the_curvature_bound_holds() -> None:
-    part = clusters(200, 1)
-    mean, scale = standard(part.features)
-    samples = Samples((part.features - mean) / scale, np.zeros(200, int), np.ones(200, np.float32))
-    moment = samples.x.T @ samples.x / 200
-    true = 0.5 * float(np.linalg.eigvalsh(moment).max()) / 0.1 + 2
-    assert true <= steepest_curvature(samples, 0.1) <= 1.3 * true + 0.5
+def test_a_class_without_a_sample_is_never_answered() -> None:
+    train = clusters(90, 1, size=5)
+    y = np.searchsorted(CLASSES, train.species)
+    there = y != 1
+    samples = Samples(train.features[there], y[there], np.ones(there.sum(), np.float32))
+    (layer,) = fit_path(samples, 3, (0.1,))
+    assert softmax(layer.logits(train.features))[:, 1].max() < 1e-6
 
 
 def test_weights_let_every_species_count_the_same() -> None:
@@ -177,7 +189,7 @@ def test_a_few_right_answers_do_not_prove_certainty() -> None:
 
 def test_probabilities_are_calibrated_on_media_never_seen() -> None:
     data = dataset(900, spread=4.0)
-    result = fit_head(data, "made-up/1", FitOptions(max_epochs=60), quietly)
+    result = fit_head(data, "made-up/1", 0, quietly)
     p = result.head.probabilities(clusters(3000, 5, 4.0, shares=(1 / 3, 1 / 3, 1 / 3)).features)
     truth = clusters(3000, 5, 4.0, shares=(1 / 3, 1 / 3, 1 / 3)).species
     right = np.array(CLASSES)[p.argmax(axis=1)] == truth

@@ -1,6 +1,5 @@
 """One training run from labels to a live or rejected version: real log, cache, Keras and files."""
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +26,11 @@ from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
 from monitor.models import ModelStore
 from monitor.training import head
-from monitor.training.network import Network
-from monitor.training.run import TrainingError, TrainingOutcome, train_once
+from monitor.training.run import Sources, TrainingError, TrainingOutcome, train_once
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SIZE = 16
 SPECIES = ("blank", "deer", "fox", "lynx")
-NETWORKS = functools.cache(Network)
 CENTRES = np.random.default_rng(99).normal(size=(4, SIZE)) * 2
 
 
@@ -88,10 +85,10 @@ class TrainingStation:
     def train(self, compute: Callable | None = None) -> TrainingOutcome:
         return train_once(
             self.log,
-            self.features,
+            Sources(lambda tail: self.features, lambda ids, tail: (compute or self.compute)(ids)),
             self.store,
             self.settings,
-            compute or self.compute,
+            None,
             trigger="cli",
             now=lambda: NOW,
             progress=lambda stage, done: self.stages.append((stage, done)),
@@ -103,15 +100,14 @@ class TrainingStation:
 
 
 @pytest.fixture(autouse=True)
-def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras traces a network of one shape once for all tests, and chooses of two strengths."""
-    monkeypatch.setattr(head, "Network", NETWORKS)
+def few_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two strengths to choose from are enough here."""
     monkeypatch.setattr(head, "STRENGTHS", (1e-4, 1e-5))
 
 
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[TrainingStation]:
-    training = Training(max_epochs=20, gate=Gate(bootstrap_samples=300))
+    training = Training(gate=Gate(bootstrap_samples=300))
     made = TrainingStation(tmp_path, Settings(training=training))
     yield made
     made.close()
@@ -141,10 +137,27 @@ def test_a_first_model_goes_live_with_its_card(station: TrainingStation) -> None
     page = (station.store.directory / "v0001" / "model_card.md").read_text()
     assert "**It went live**: better than" in page
     assert "- lynx: 2 of 5 labels, 3 more needed" in page
-    assert "| deer | 18 (9) | 6 |" in page
+    assert "| deer | 18 (9) | 6 (3) |" in page
     run = station.log.runs(1)[0]
     assert (run.state, run.version, run.message) == (RunState.SUCCEEDED, "v0001", outcome.reason)
     json.dumps(outcome.figures, allow_nan=False)
+
+
+def test_a_version_brings_its_plots_and_what_was_learnt(station: TrainingStation) -> None:
+    label_four_sites(station)
+    station.train()
+    folder = station.store.directory / "v0001"
+    page = (folder / "model_card.md").read_text()
+    for plot in ("confusion", "reliability", "recall", "labels", "training"):
+        assert (folder / f"{plot}.svg").read_bytes().startswith(b"<svg")
+        assert (folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"({plot}.svg)" in page
+    live = station.log.live_version()
+    assert live is not None
+    rows = {row["species"]: row for row in live.figures["learning"]}
+    assert rows["deer"]["training_labels"] == 18 and rows["deer"]["gained"] is None
+    assert station.train().figures["learning"][0]["gained"] == 0  # the same head once more
+    assert live.figures["held_out"]["event_accuracy"] > 0.9
 
 
 def test_features_are_computed_once_and_kept(station: TrainingStation) -> None:

@@ -14,18 +14,18 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
-from logbook import NOW, frames, item, predict, publish, take_in
+from logbook import NOW, frames, item, predict, publish, say, take_in
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 from typer.testing import CliRunner
 from visits import pages, visit
 from webstation import WebStation, browser, faults_of, named
 
 from monitor.cli import app as program
-from monitor.domain import FileStamp, RunState
+from monitor.domain import FileStamp, ModelState, RunState
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role
-from monitor.web.standing import amount, duration, troubles
+from monitor.web.standing import amount, duration, troubles, what_helps
 
 HOSTILE = "<script>alert('fox')</script>"
 
@@ -77,6 +77,40 @@ def test_an_empty_station_says_what_to_do_first(config: Path) -> None:
     assert "No frame has come in yet" in text
     assert "No model is live yet" in text
     assert "There was no training yet" in text
+
+
+def test_the_page_says_whether_labels_teach_it(config: Path, log: SpeciesLog) -> None:
+    ids = frames(log, 4)
+    for media_id in ids[:3]:
+        say(log, media_id, "red fox")
+    say(log, ids[3], HOSTILE)
+    judged = {"species": "red fox", "known": True, "recall": 0.75, "gained": -0.05}
+    judged |= {"recall_interval": [0.4, 0.9]}
+    log.add_version(
+        "v0001", ModelState.CANDIDATE, "small", "small", "0" * 64, "", {"learning": [judged]}, NOW
+    )
+    log.go_live("v0001", "better", "gate", NOW)
+    with pages(config) as app:
+        text = visit(app).get("/").text
+    assert "16 more labels until the next training" in text
+    assert 'aria-label="Share of red fox that is found: 75%"' in text
+    assert "(40% to 90%)" in text
+    assert "-5 points" in text
+    assert "2 more labels until it is learnt" in text
+    assert HOSTILE not in text
+
+
+def test_without_a_label_the_page_says_what_to_do(config: Path) -> None:
+    with pages(config) as app:
+        assert "Nothing is labelled yet" in visit(app).get("/").text
+
+
+def test_what_helps_a_species_is_told_in_words() -> None:
+    one = {"labels_until_learnt": 0, "known": True, "recall": 0.5}
+    assert what_helps(one | {"labels_until_learnt": 1}) == "1 more label until it is learnt"
+    assert what_helps(one | {"known": False}) == "learnt at the next training"
+    assert "to see what is found" in what_helps(one | {"recall": None})
+    assert "still help" in what_helps(one)
 
 
 def test_newest_frames_are_shown_and_hidden_ones_are_covered(config: Path, log: SpeciesLog) -> None:

@@ -131,7 +131,7 @@ def routes_of(routes) -> Iterator[tuple[str, str]]:
 # --- who may do what
 
 
-REVIEWERS_OWN = {"/api/v1/labels/mine", "/review"}
+REVIEWERS_OWN = {"/api/v1/labels/mine", "/api/v1/review/groups", "/review"}
 """What only shows what a reviewer does; viewers have no acts."""
 ADMINS_ONLY = re.compile(r"/api/v1/(species|models)(/.*)?")
 

@@ -23,7 +23,8 @@ from starlette.testclient import TestClient
 
 import monitor.pictures as pictures_page
 import monitor.web.api.media as media_page
-from monitor.backbone import LAYOUTS
+from monitor.backbone import LAYOUTS, architectures
+from monitor.backbone.tail import Tail
 from monitor.classifier import Head
 from monitor.config import load_settings
 from monitor.domain import ModelState, utc_now
@@ -427,3 +428,27 @@ def test_a_model_whose_file_is_damaged_is_told(station, fox) -> None:
     answer = station.media(fox, "look")
     assert answer.status_code == 400
     assert "is damaged" in answer.json()["error"]
+
+
+@needs_weights
+def test_a_look_of_a_fine_tuned_version_is_made_with_its_tail(station, fox) -> None:
+    shapes = {n: shape for n, shape in architectures.VGG16.shapes.items() if n[5] == "5"}
+    tail = Tail.of("vgg16", {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    plain = head_for(VGG16.name, VGG16.size)
+    station.publish(plain, "v0001")
+    tuned = replace(plain, layout=tail.name_on(VGG16.name))
+    sha256 = station.parts.store.publish("v0002", tuned, {}, "", tail=tail)
+    state = ModelState.CANDIDATE
+    station.log.add_version("v0002", state, "vgg16", tuned.layout, sha256, "", {}, NOW)
+    one, other = (
+        station.media(fox, "look", species="blank", version=name).json()
+        for name in ("v0001", "v0002")
+    )
+    assert one["constant"] == other["constant"]
+    assert one["map"] != other["map"]
+    file = station.parts.store.path("v0002") / "tail.safetensors"
+    file.unlink()
+    assert station.media(fox, "look", version="v0001").status_code == 200
+    answer = station.media(fox, "look", version="v0002")
+    assert answer.status_code == 400
+    assert "tail.safetensors is damaged" in answer.json()["error"]

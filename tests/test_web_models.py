@@ -190,6 +190,58 @@ def test_a_card_of_another_kind_is_told_in_words(config: Path, site: FastAPI) ->
     )
 
 
+def test_a_plot_is_shown_once_with_its_png_beside_it() -> None:
+    files = ["confusion.png", "confusion.svg", "mistakes.png", "older.svg"]
+    tree = {"pictures": [{"name": "mistakes", "title": "Its mistakes", "alt": "Frames."}]}
+    shown = [(p.file, p.title, p.other) for p in cards.pictures(files, tree)]
+    assert shown == [
+        ("mistakes.png", "Its mistakes", None),
+        ("older.svg", "older", None),
+        ("confusion.svg", "confusion", "confusion.png"),
+    ]
+
+
+def test_the_sheet_of_mistakes_is_for_reviewers(config: Path, log: SpeciesLog) -> None:
+    config.write_text(config.read_text() + "models: {directory: data/models}\n")
+    store = ModelStore(config.parent / "data" / "models")
+    tree = card("v0001", 9)
+    plots = {"mistakes.png": b"\x89PNG", "confusion.svg": SVG}
+    sha256 = store.publish("v0001", sure_of("red fox", ("blank",)), tree, "# card\n", plots)
+    log.add_version("v0001", ModelState.CANDIDATE, "small", "x", sha256, "better", {}, NOW)
+    path = "/api/v1/models/v0001/plots/mistakes.png"
+    with pages(config) as app:
+        for role, status in ((Role.VIEWER, 403), (Role.REVIEWER, 200)):
+            client = visit(app, role)
+            assert client.get(path).status_code == status
+            assert (path in client.get("/models/v0001").text) == (status == 200)
+            assert client.get(path.replace("mistakes.png", "confusion.svg")).status_code == 200
+
+
+def test_fewer_false_alarms_are_better() -> None:
+    def said(name: str) -> Evaluation:
+        scores = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
+        return evaluate(np.array(["blank", "blank"]), scores, (name, "roe deer"))
+
+    rows = {row.what: row for row in cards.overall(said("red fox"), said("blank"))}
+    alarms = rows["false alarms on blanks"]
+    assert (alarms.a, alarms.b, alarms.verdict) == ("100%", "0%", "better")
+    assert alarms.words == "100 points better"
+
+
+def test_a_card_of_before_events_is_shown_without_them(config: Path, site: FastAPI) -> None:
+    file = config.parent / "data" / "models" / "v0003" / "model_card.json"
+    tree = json.loads(file.read_text())
+    for key in ("events", "event_accuracy", "event_interval", "false_alarms", "missed", "bins"):
+        del tree["held_out"][key]
+    file.chmod(0o600)
+    file.write_text(json.dumps(tree))
+    answer = visit(site).get("/models/v0003")
+    assert answer.status_code == 200
+    assert "right on all frames" in answer.text
+    assert "right on all events" not in answer.text
+    assert visit(site).get("/models/compare?a=v0003&b=v0002").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/models/v0009", "/models/nothing", "/models/%2e%2e"])
 def test_a_version_that_is_not_there_is_a_404(site: FastAPI, path: str) -> None:
     client = visit(site)

@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.domain import TrapwatchError
+
+if TYPE_CHECKING:
+    from monitor.backbone.tail import Tail
 
 
 class BackboneError(TrapwatchError):
@@ -52,11 +55,12 @@ class Backbone(Protocol):
 
     @property
     def name(self) -> str:
-        """`vgg16` or `small`."""
+        """`vgg16`, `vgg19` or `small`."""
 
     @property
     def layout(self) -> FeatureLayout:
-        """What `features` returns. Carries the weights' fingerprint if they are a user's own."""
+        """What `features` returns. Carries the weights' fingerprint if they are a user's own, and
+        that of the tail if there is one."""
 
     @property
     def input_size(self) -> int:
@@ -94,12 +98,16 @@ class Backbone(Protocol):
 Engine = Literal["auto", "keras", "ncnn"]
 """`auto` is whichever of the others a trial found fastest on this machine."""
 
-MapLayer = Literal["block4_conv3", "block4_pool"]
-"""Maps that scene memory and fine-tuning start from; 512 channels, 1/8 and 1/16 of the picture."""
+Name = Literal["vgg16", "vgg19", "small"]
+
+MapLayer = Literal["block3_pool", "block4_conv3", "block4_pool"]
+"""Maps that scene memory and fine-tuning start from."""
+MAP_CELLS: dict[MapLayer, int] = {"block3_pool": 8, "block4_conv3": 8, "block4_pool": 16}
+"""Height and width of the part of a picture that one cell of a map stands for, in pixels."""
 
 
 class MapBackbone(Backbone, Protocol):
-    """A backbone that also shows where in a picture its features lie: VGG16 on any engine."""
+    """A backbone that also shows where in a picture its features lie: VGG on any engine."""
 
     def features_and_maps(
         self, images: NDArray[np.uint8], layer: MapLayer = "block4_pool"
@@ -110,11 +118,31 @@ class MapBackbone(Backbone, Protocol):
             images: uint8 (n, height, width, 3), RGB; n from 1, any height and width from 32.
 
         Returns:
-            float32 (n, layout.size) and float32 (n, height / 8 or 16, width / 8 or 16, 512),
-            rounded down.
+            float32 (n, layout.size) and float32 (n, height / 8 or 16, width / 8 or 16, channels),
+            rounded down; 256 channels of block 3, 512 of block 4.
 
         Raises:
             BackboneError: the array has another shape or type, or memory ran out.
+        """
+
+    def features_from_maps(
+        self, maps: NDArray[np.float16 | np.float32], frozen: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Feature vectors of frames whose maps are kept, without the blocks before those.
+
+        Args:
+            maps: float16 or float32, (n, 14, 14, 512) of `block4_pool`, or (n, 28, 28, 256) of
+                `block3_pool`, from 224×224 pixels and a network with the same lower blocks; any n
+                from 0.
+            frozen: float32 (n, layout.size), any features of these frames with the same lower
+                blocks: the parts before the maps are taken from them.
+
+        Returns:
+            float32 (n, layout.size): what `features` would say of the frames.
+
+        Raises:
+            BackboneError: an array has another shape or type, or the maps are those of a block
+                that the tail has replaced.
         """
 
 
@@ -129,9 +157,10 @@ class BackboneOptions:
         batch_size: images at once; 0 leaves it to the engine, or to the trial on a GPU.
         weights_cache: folder in which verified weights are kept for fast starts.
         allow_download: whether the ImageNet weights may be fetched from the network.
+        tail: what stands in for the last block or two of `weights`; None leaves them.
     """
 
-    backbone: Literal["vgg16", "small"] = "vgg16"
+    backbone: Name = "vgg16"
     weights: str = "imagenet"
     engine: Engine = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -140,14 +169,15 @@ class BackboneOptions:
     batch_size: int = 0
     weights_cache: Path | None = None
     allow_download: bool = False
+    tail: Tail | None = None
 
 
+_AVERAGES = (("block3_avg", 256), ("block4_avg", 512), ("block5_avg", 512))
 LAYOUTS = {
     # Averages over space of a block's output *after* its pooling: block5_avg is exactly what
     # keras.applications.VGG16(include_top=False, pooling="avg") returns.
-    "vgg16": FeatureLayout(
-        "vgg16-avg345/1", (("block3_avg", 256), ("block4_avg", 512), ("block5_avg", 512))
-    ),
+    "vgg16": FeatureLayout("vgg16-avg345/1", _AVERAGES),
+    "vgg19": FeatureLayout("vgg19-avg345/1", _AVERAGES),
     "small": FeatureLayout(
         "small/1",
         (
@@ -163,7 +193,7 @@ LAYOUTS = {
 
 
 SMALLEST_SIDE = 32  # of a picture: five poolings leave one cell of it
-INPUT_SIZES = {"vgg16": 224, "small": 64}
+INPUT_SIZES = {"vgg16": 224, "vgg19": 224, "small": 64}
 """Height and width of the images each backbone takes, in pixels."""
 
 
@@ -213,6 +243,10 @@ def open_backbone(options: BackboneOptions) -> Backbone:
             WeightsMismatch) no weights that can be trusted.
     """
     layout_of(options.backbone)
+    if options.tail is not None:
+        from monitor.backbone.tail import check_fits
+
+        check_fits(options.tail, options.backbone)
     if options.backbone == "small":
         from monitor.backbone.small_engine import SmallBackbone
 

@@ -17,7 +17,8 @@ from monitor.backbone.quiet import import_keras, native_noise_held_back
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Forward = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""One compiled graph: uint8 images, or float32 maps, to float32."""
 
 
 class Runtime(Protocol):
@@ -93,7 +94,7 @@ class TensorFlowRuntime:
     def compile(self, model: Any) -> Forward:
         """See Runtime.compile."""
         tf = self._tf
-        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
+        signature = [tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)]
 
         def traced(images: Any) -> Any:
             self.traces += 1
@@ -101,7 +102,7 @@ class TensorFlowRuntime:
 
         function = tf.function(traced, input_signature=signature, autograph=False)
 
-        def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def forward(images: NDArray[Any]) -> NDArray[np.float32]:
             features: NDArray[np.float32] = function(tf.constant(images)).numpy()
             return features
 

@@ -1,4 +1,4 @@
-"""VGG16's conv stack in the two files ncnn reads: the network as text, the weights as bytes.
+"""A VGG's conv stack in the two files ncnn reads: the network as text, the weights as bytes.
 
 A weights file is written once from verified arrays and kept beside them, so that a start neither
 reads nor turns 59 MB of arrays. It is trusted only while its SHA-256 is the one it must have.
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from monitor.backbone.weight_files import VGG16_BLOCKS, Arrays
+from monitor.backbone.architectures import VGG16, Architecture, block_of
+from monitor.backbone.weight_files import Arrays
 from monitor.durable import write_whole
 
 log = logging.getLogger(__name__)
@@ -33,16 +35,19 @@ class Part:
     Attributes:
         first, last: numbers of the blocks, 1-5.
         imagenet_sha256: of its weights file for the published ImageNet arrays. Together with
-            `packed`, which is deterministic, it says as much as their sums do.
+            `packed`, which is deterministic, it says as much as their sums do. None where the
+            published arrays' sums are not known.
         slab: rows of its input that go through at once, an even number; None: all of them.
         large_tiles: Winograd tiles of 4×4 and 6×6, else of 2×2.
+        network: what it is a part of.
     """
 
     first: int
     last: int
-    imagenet_sha256: str
+    imagenet_sha256: str | None
     slab: int | None = None
     large_tiles: bool = True
+    network: Architecture = VGG16
 
     @property
     def name(self) -> str:
@@ -61,7 +66,7 @@ class Part:
 
     def holds(self, blob: str) -> bool:
         """Whether that blob, named like a layer of Keras, is computed in this part."""
-        return self.first <= _block_of(blob) <= self.last
+        return self.first <= block_of(blob) <= self.last
 
 
 # Blocks 1 and 2 work on maps of 13 and 6 MB, and Winograd's transformed input is twice as large
@@ -78,6 +83,13 @@ PARTS = (
 )
 
 
+def parts_of(network: Architecture) -> tuple[Part, ...]:
+    """The same division of any network: it is the maps' sizes that it goes by."""
+    if network is VGG16:
+        return PARTS
+    return tuple(replace(part, imagenet_sha256=None, network=network) for part in PARTS)
+
+
 def param_text(part: Part) -> str:
     """The network of one part, as ncnn's text format; blobs are named like Keras' layers."""
     lines = [f"Input {part.source} 0 1 {part.source}"]
@@ -88,8 +100,8 @@ def param_text(part: Part) -> str:
             options += f" 31={NO_WINOGRAD}"
         lines.append(f"Convolution {layer} 1 1 {blob} {layer} {options}")
         blob = layer
-        if layer.endswith(f"conv{VGG16_BLOCKS[_block_of(layer) - 1][0]}"):
-            pool = f"block{_block_of(layer)}_pool"
+        if layer.endswith(f"conv{part.network.blocks[block_of(layer) - 1][0]}"):
+            pool = f"block{block_of(layer)}_pool"
             lines.append(f"Pooling {pool} 1 1 {blob} {pool} 0=0 1=2 2=2 5=1")  # 5=1: floor
             blob = pool
     return "\n".join([str(PARAM_MAGIC), f"{len(lines)} {len(lines)}", *lines, ""])
@@ -97,32 +109,64 @@ def param_text(part: Part) -> str:
 
 def packed(arrays: Arrays, part: Part) -> bytes:
     """The weights of one part as ncnn reads them: kernels out×in×H×W, then their biases."""
-    pieces: list[bytes] = []
-    for layer, _, _ in _convolutions(part):
-        kernel = arrays[f"{layer}/kernel"].astype("<f4", copy=False)
-        bias = arrays[f"{layer}/bias"].astype("<f4", copy=False)
-        turned = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        pieces += [FLOAT32_TAG, turned.tobytes(), bias.tobytes()]
+    return b"".join(_packed_layer(arrays, layer) for layer, _, _ in _convolutions(part))
+
+
+def with_tail(content: bytes, arrays: Arrays, part: Part) -> bytes:
+    """The weights of one part, those of the layers in `arrays` in place of the ones there."""
+    pieces, start = [], 0
+    for layer, inputs, filters in _convolutions(part):
+        end = start + len(FLOAT32_TAG) + 4 * filters * (9 * inputs + 1)
+        is_new = f"{layer}/kernel" in arrays
+        pieces.append(_packed_layer(arrays, layer) if is_new else content[start:end])
+        start = end
     return b"".join(pieces)
 
 
-def cached_imagenet(cache: Path) -> list[Path] | None:
-    """The weights files of all parts for ImageNet, if they lie in `cache` and are whole."""
-    paths = [cache / _file_name(part, part.imagenet_sha256) for part in PARTS]
-    for part, path in zip(PARTS, paths, strict=True):
-        if not _is_whole(path, part.imagenet_sha256):
+def write_tail(
+    arrays: Arrays, files: Sequence[Path], parts: Sequence[Part], folder: Path
+) -> list[Path]:
+    """The weights files of all parts, those that hold layers of `arrays` written anew in `folder`.
+
+    Raises:
+        OSError: a file cannot be read, the folder cannot be written, or the disk is full.
+    """
+    first, paths = min(block_of(name) for name in arrays), list(files)
+    for number, (part, file) in enumerate(zip(parts, files, strict=True)):
+        if part.last >= first:
+            paths[number] = folder / f"tail-{part.name}.bin"
+            paths[number].write_bytes(with_tail(file.read_bytes(), arrays, part))
+    return paths
+
+
+def _packed_layer(arrays: Arrays, layer: str) -> bytes:
+    kernel = arrays[f"{layer}/kernel"].astype("<f4", copy=False)
+    bias = arrays[f"{layer}/bias"].astype("<f4", copy=False)
+    turned = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    return FLOAT32_TAG + turned.tobytes() + bias.tobytes()
+
+
+def cached_imagenet(cache: Path, parts: Sequence[Part] = PARTS) -> list[Path] | None:
+    """The weights files of all parts for ImageNet, if they lie in `cache` and are whole; None too
+    where nothing tells what they must be."""
+    paths = []
+    for part in parts:
+        if part.imagenet_sha256 is None:
+            return None
+        paths.append(cache / _file_name(part, part.imagenet_sha256))
+        if not _is_whole(paths[-1], part.imagenet_sha256):
             return None
     return paths
 
 
-def write_parts(arrays: Arrays, cache: Path) -> list[Path]:
+def write_parts(arrays: Arrays, cache: Path, parts: Sequence[Part] = PARTS) -> list[Path]:
     """Write the weights files of all parts, except those that are there and whole.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     paths = []
-    for part in PARTS:
+    for part in parts:
         content = packed(arrays, part)
         sha256 = hashlib.sha256(content).hexdigest()
         path = cache / _file_name(part, sha256)
@@ -133,7 +177,7 @@ def write_parts(arrays: Arrays, cache: Path) -> list[Path]:
 
 
 def _file_name(part: Part, sha256: str) -> str:
-    return f"vgg16-{part.name}-{sha256[:16]}.ncnn.bin"
+    return f"{part.network.name}-{part.name}-{sha256[:16]}.ncnn.bin"
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
@@ -152,14 +196,4 @@ def _is_whole(path: Path, sha256: str) -> bool:
 
 def _convolutions(part: Part) -> list[tuple[str, int, int]]:
     """(layer, channels in, channels out) of the part's convolutions, in order."""
-    found, inputs = [], 3
-    for block, (count, filters) in enumerate(VGG16_BLOCKS, start=1):
-        for number in range(1, count + 1):
-            if part.first <= block <= part.last:
-                found.append((f"block{block}_conv{number}", inputs, filters))
-            inputs = filters
-    return found
-
-
-def _block_of(layer: str) -> int:
-    return int(layer.removeprefix("block").split("_")[0])
+    return [c for c in part.network.convolutions if part.first <= block_of(c[0]) <= part.last]

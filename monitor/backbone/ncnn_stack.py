@@ -1,4 +1,4 @@
-"""One pass of an image through VGG16's conv stack in ncnn.
+"""One pass of an image through a VGG's conv stack in ncnn.
 
 ncnn computes 3×3 convolutions by Winograd's minimal filtering (Lavin & Gray 2016, "Fast Algorithms
 for Convolutional Neural Networks"), in float32: less than half the multiplications, the same
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import CLOSED, BackboneError
-from monitor.backbone.ncnn_files import PARTS, Part, param_text
+from monitor.backbone.architectures import VGG16, Architecture
+from monitor.backbone.ncnn_files import Part, param_text, parts_of
 from monitor.backbone.weights import MEAN_RGB
 
 Floats = NDArray[np.float32]
@@ -29,14 +30,21 @@ class ConvStack:
 
     Args:
         ncnn: the module.
-        files: weights files of PARTS, in their order.
+        files: weights files of the network's parts, in their order.
         low_precision: keep what goes from layer to layer in bfloat16.
+        network: which one.
 
     Raises:
         BackboneError: ncnn cannot load a file.
     """
 
-    def __init__(self, ncnn: Any, files: Sequence[Path], low_precision: bool) -> None:
+    def __init__(
+        self,
+        ncnn: Any,
+        files: Sequence[Path],
+        low_precision: bool,
+        network: Architecture = VGG16,
+    ) -> None:
         self._ncnn = ncnn
         # One pool of each kind for all networks: each would keep the memory of one image a lane.
         self._pools = ncnn.PoolAllocator(), ncnn.PoolAllocator()
@@ -44,7 +52,7 @@ class ConvStack:
             pool.set_size_compare_ratio(0.0)  # any block that is large enough is used again
         self._networks = [
             (part, self._network(part, file, low_precision))
-            for part, file in zip(PARTS, files, strict=True)
+            for part, file in zip(parts_of(network), files, strict=True)
         ]
 
     def close(self) -> None:
@@ -53,12 +61,15 @@ class ConvStack:
         for pool in self._pools:
             pool.clear()
 
-    def run(self, image: NDArray[np.uint8], wanted: Sequence[str]) -> dict[str, Floats]:
+    def run(
+        self, entry: NDArray[np.uint8 | np.float32], wanted: Sequence[str], first_block: int = 1
+    ) -> dict[str, Floats]:
         """The blobs of these names, each float32 (C, H, W).
 
         Args:
-            image: uint8 (height, width, 3), RGB.
+            entry: uint8 (height, width, 3), RGB, or, for a later block, float32 (C, H, W).
             wanted: layers of blocks 3-5, such as `block4_pool`.
+            first_block: where it goes in: 1, or one of 3-5.
 
         Raises:
             BackboneError: closed, or memory ran out.
@@ -66,18 +77,22 @@ class ConvStack:
         if not self._networks:
             raise BackboneError(CLOSED)
         blobs: dict[str, Floats] = {}
-        entry: Any = image
+        maps: Any = entry
         for part, network in self._networks:
-            if part.slab is not None:
-                entry = self._in_slabs(part, network, entry)
+            if part.last < first_block:
                 continue
+            if part.slab is not None:
+                maps = self._in_slabs(part, network, maps)
+                continue
+            inner = part.first < first_block
             extractor = network.create_extractor()
-            extractor.input(part.source, self._mat(entry))
+            source = f"block{first_block - 1}_pool" if inner else part.source
+            extractor.input(source, self._mat(maps))
             for name in sorted(set(wanted)):  # shallow to deep: ncnn forgets what it passed
                 if part.holds(name):
                     blobs[name] = np.array(_extract(extractor, name, AS_NUMPY))
-            if part is not PARTS[-1]:
-                entry = _extract(extractor, part.result, AS_IT_IS)
+            if part is not self._networks[-1][0]:
+                maps = _extract(extractor, part.result, AS_IT_IS)
         return blobs
 
     def _network(self, part: Part, file: Path, low_precision: bool) -> Any:

@@ -102,10 +102,11 @@ def peak_mb() -> int:
 
 
 def _check_features(backbone: Backbone) -> None:
-    """Raise BackboneError if its features are not those of VGG16, where they are known."""
-    if backbone.layout != layout_of("vgg16"):
-        return  # a user's own weights
-    off = deviation(backbone.features(picture()))
+    """Raise BackboneError if its features are not finite, or not those of VGG16 with its ImageNet
+    weights, where they are known."""
+    features = backbone.features(picture())
+    is_known = backbone.layout == layout_of("vgg16")
+    off = deviation(features) if is_known else 0.0 if np.isfinite(features).all() else np.inf
     if off > TOLERANCE:
         raise BackboneError(f"it computes wrong features on this processor (off by {off:.0%})")
 

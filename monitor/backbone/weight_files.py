@@ -1,4 +1,4 @@
-"""The 26 arrays of VGG16's conv stack, and the kinds of file they are read from.
+"""The arrays of a VGG's conv stack, and the kinds of file they are read from.
 
 Every reader returns {"block1_conv1/kernel": float32 H×W×in×out, "block1_conv1/bias": ...}, and
 reads arrays only: nothing in a weights file is ever executed.
@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backbone import BackboneError
+from monitor.backbone.architectures import VGG16, Architecture
 from monitor.durable import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
 
-VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""(convolutions, filters) of each block."""
-
-_LAYER = re.compile(r"(?<![a-z0-9])(block[1-5]_conv[1-3])(?![0-9])")
+_LAYER = re.compile(r"(?<![a-z0-9])(block[1-5]_conv[1-4])(?![0-9])")
 _NUMBERED = re.compile(r"(?:^|/)conv2d(?:_(\d+))?(?:/|$)")
 
 
@@ -34,31 +32,18 @@ class WeightsMissing(BackboneError):
     """No weights were found; says how to get them."""
 
 
-def _all_shapes() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for block, (convolutions, filters) in enumerate(VGG16_BLOCKS, start=1):
-        for convolution in range(1, convolutions + 1):
-            layer = f"block{block}_conv{convolution}"
-            shapes[f"{layer}/kernel"] = (3, 3, channels, filters)
-            shapes[f"{layer}/bias"] = (filters,)
-            channels = filters
-    return shapes
-
-
-SHAPES = _all_shapes()
-LAYERS = tuple(name.removesuffix("/kernel") for name in SHAPES if name.endswith("/kernel"))
-
-
-def read_arrays(path: Path) -> Arrays:
+def read_arrays(path: Path, network: Architecture = VGG16) -> Arrays:
     """Read the conv stack from a .safetensors, .h5 or .onnx file.
+
+    Returns:
+        every tensor of `network.shapes`, in that order.
 
     Raises:
         WeightsMismatch: the file is no such file, lacks a tensor, or has one of another shape.
         WeightsMissing: it is an .onnx file and the package `onnx` is not installed.
     """
     try:
-        arrays = _reader_of(path)(path)
+        arrays = _reader_of(path)(path, network)
     except BackboneError:
         raise
     except Exception as error:  # each library has errors of its own for a damaged file
@@ -66,11 +51,11 @@ def read_arrays(path: Path) -> Arrays:
             f"{path} cannot be read as a weights file ({error}). "
             "It is damaged or of another kind: replace it."
         ) from error
-    _check(arrays, path)
-    return arrays
+    _check(arrays, path, network)
+    return {name: arrays[name] for name in network.shapes}
 
 
-def _reader_of(path: Path) -> Callable[[Path], Arrays]:
+def _reader_of(path: Path) -> Callable[[Path, Architecture], Arrays]:
     readers = {
         ".safetensors": _read_safetensors,
         ".h5": _read_h5,
@@ -86,19 +71,22 @@ def _reader_of(path: Path) -> Callable[[Path], Arrays]:
     return reader
 
 
-def _check(arrays: Arrays, path: Path) -> None:
-    for name, shape in SHAPES.items():
-        if name not in arrays:
+def _check(arrays: Arrays, path: Path, network: Architecture) -> None:
+    shapes, title = network.shapes, network.title
+    for name in (*shapes, *arrays):
+        if name not in shapes:
+            problem = f"is in it, and {title} has no such layer"
+        elif name not in arrays:
             problem = "is not in it"
-        elif arrays[name].shape != shape:
-            problem = f"has shape {arrays[name].shape} where VGG16 has {shape}"
+        elif arrays[name].shape != shapes[name]:
+            problem = f"has shape {arrays[name].shape} where {title} has {shapes[name]}"
         elif not np.isfinite(arrays[name]).all():
             problem = "has values that are not finite numbers"
         else:
             continue
         raise WeightsMismatch(
-            f"{path} does not hold the conv weights of VGG16: {name} {problem}. "
-            "Use a file saved from keras.applications.VGG16(include_top=False)."
+            f"{path} does not hold the conv weights of {title}: {name} {problem}. "
+            f"Use a file saved from keras.applications.{title}(include_top=False)."
         )
 
 
@@ -106,38 +94,38 @@ def _as_float32(array: Any) -> NDArray[np.float32]:
     return np.ascontiguousarray(array, dtype="<f4")
 
 
-def _read_safetensors(path: Path) -> Arrays:
+def _read_safetensors(path: Path, network: Architecture) -> Arrays:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        held = set(file.keys())
-        return {name: _as_float32(file.get_tensor(name)) for name in SHAPES if name in held}
+        held = [name for name in file.keys() if _LAYER.match(name)]  # noqa: SIM118  no dict
+        return {name: _as_float32(file.get_tensor(name)) for name in held}
 
 
-def _read_h5(path: Path) -> Arrays:
+def _read_h5(path: Path, network: Architecture) -> Arrays:
     import h5py
 
     with h5py.File(path, "r") as file:
         return {
             f"{layer}/{'kernel' if dataset.ndim == 4 else 'bias'}": _as_float32(dataset[()])
-            for layer, dataset in _h5_tensors(file)
+            for layer, dataset in _h5_tensors(file, network)
         }
 
 
-def _h5_tensors(file: Any) -> Iterator[tuple[str, Any]]:
+def _h5_tensors(file: Any, network: Architecture) -> Iterator[tuple[str, Any]]:
     """(layer, dataset) of a legacy Keras file, a .weights.h5, or a whole model of either."""
     import h5py
 
     found: list[Any] = []
     file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     for dataset in found:
-        layer = _h5_layer(dataset)
+        layer = _h5_layer(dataset, network.layers)
         if layer is not None and dataset.ndim in (1, 4):
             yield layer, dataset
 
 
-def _h5_layer(dataset: Any) -> str | None:
-    """The VGG16 layer a dataset belongs to, by a name in its path, its group, or its number.
+def _h5_layer(dataset: Any, layers: tuple[str, ...]) -> str | None:
+    """The layer a dataset belongs to, by a name in its path, its group, or its number.
 
     A .weights.h5 of Keras 3 calls the k-th convolution `conv2d_k`, whatever its name was.
     """
@@ -146,11 +134,11 @@ def _h5_layer(dataset: Any) -> str | None:
     if named:
         return named.group(1)
     numbered = _NUMBERED.search(dataset.name)
-    index = int(numbered.group(1) or 0) if numbered else len(LAYERS)
-    return LAYERS[index] if index < len(LAYERS) else None
+    index = int(numbered.group(1) or 0) if numbered else len(layers)
+    return layers[index] if index < len(layers) else None
 
 
-def _read_onnx(path: Path) -> Arrays:
+def _read_onnx(path: Path, network: Architecture) -> Arrays:
     """Kernels of an ONNX graph are out×in×H×W. External data files are never followed."""
     try:
         import onnx

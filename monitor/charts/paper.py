@@ -69,9 +69,13 @@ Row = Sequence[str | int | float | None]
 class Chart(Protocol):
     """Numbers that can be drawn, told in a sentence, and listed."""
 
-    height: ClassVar[float]  # inches
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        ...
 
     @property
     def alt(self) -> str:

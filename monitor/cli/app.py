@@ -99,4 +99,4 @@ class _JournalFormatter(logging.Formatter):
 
 
 # The commands register themselves; they come last because they import this page.
-from monitor.cli import labels, models, report, service, sightings, species, web  # noqa: E402, F401
+from monitor.cli import labels, models, queue, report, service, sightings, species, web  # noqa: E402, F401

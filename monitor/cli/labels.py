@@ -20,7 +20,7 @@ from monitor.cli.app import (
     who,
 )
 from monitor.config import Settings
-from monitor.console import note, print_json, print_table
+from monitor.console import note, print_json
 from monitor.domain import How, Observation, Scope, utc_now
 from monitor.exchange.labels import (
     ImportReport,
@@ -31,14 +31,11 @@ from monitor.exchange.labels import (
     rows_of_csv,
     rows_of_folder,
 )
-from monitor.log.reviewing import Statement
-from monitor.log.species_log import SpeciesLog, open_log
-from monitor.review import order_queue
+from monitor.log.species_log import open_log
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")
 app.add_typer(label, name="label")
 
-CANDIDATES = 2000
 MediaArgument = Annotated[str, typer.Argument(help="An id, a path, or the start of a SHA-256.")]
 NewOption = Annotated[
     bool, typer.Option("--new", help="Insist on a species whose name is nearly a known one.")
@@ -61,12 +58,12 @@ def set_label(
 
     Example: `trapwatch label set 17 "roe deer:2" --event --by Ana`
     """
-    observations = [_observation(text) for text in species]
+    observations = [observation_of(text) for text in species]
     first = observations[0]
     observations[0] = Observation(first.species, first.count, sex, life_stage, behaviour)
     with open_log(read_settings(config).database.url) as log:
         outcome = log.label(
-            [log.find(media, _absolute(media))],
+            [log.find(media, absolute(media))],
             observations,
             who(by),
             How.CLI,
@@ -74,7 +71,7 @@ def set_label(
             scope=Scope.EVENT if event else Scope.FRAME,
             insist=new,
         )
-        _tell_new(outcome.new_species)
+        tell_new(outcome.new_species)
         for sighting in log.sightings_of(outcome.media_ids):
             note(f"{sighting.media_id} {sighting.path}: {_said(sighting.observations)}")
 
@@ -90,7 +87,7 @@ def undo(
     Example: `trapwatch label undo 17`
     """
     with open_log(read_settings(config).database.url) as log:
-        media_id = log.find(media, _absolute(media)) if media is not None else None
+        media_id = log.find(media, absolute(media)) if media is not None else None
         undone = log.undo(media_id, who(by), How.CLI, utc_now())
         for sighting in log.sightings_of(undone):
             said = _said(sighting.observations) or "no label"
@@ -133,80 +130,6 @@ def import_folder(
     _import(settings, folder, rows, who(by), new=new, as_json=as_json)
 
 
-@label.command("queue")
-def queue(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
-    disagreement: Annotated[
-        bool, typer.Option("--disagreement", help="Where people said different things.")
-    ] = False,
-    flagged: Annotated[bool, typer.Option("--flagged", help="What was flagged.")] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
-    """What to look at next, most informative first: unsure, rare, and different from each other.
-
-    With --disagreement or --flagged: those frames instead, the latest first, with what each person
-    said of them last.
-
-    Example: `trapwatch label queue --limit 50 --json`
-    """
-    if disagreement and flagged:
-        raise UsageError("--disagreement and --flagged are two queues; ask for one of them")
-    with open_log(read_settings(config).database.url) as log:
-        if disagreement or flagged:
-            media_ids = log.disagreements(limit) if disagreement else log.flagged(limit=limit)
-            _show_disputed(log, media_ids, as_json=as_json)
-        else:
-            chosen = order_queue(log.queue_candidates(CANDIDATES), log.label_counts(), limit)
-            _show_queue(log, [candidate.media_id for candidate in chosen], as_json=as_json)
-
-
-def _show_queue(log: SpeciesLog, media_ids: list[int], *, as_json: bool) -> None:
-    sightings = log.sightings_of(media_ids)
-    if as_json:
-        print_json([asdict(sighting) for sighting in sightings])
-        return
-    rows = [
-        (
-            s.media_id,
-            s.deployment,
-            s.captured_local,
-            " ".join(f"{name} {p:.2f}" for name, p in s.alternatives[:3]),
-            s.path,
-        )
-        for s in sightings
-    ]
-    print_table(("id", "deployment", "captured", "the model thinks", "path"), rows)
-
-
-def _show_disputed(log: SpeciesLog, media_ids: list[int], *, as_json: bool) -> None:
-    """Frames that several people looked at, each with the last word of each of them."""
-    sightings, said = log.sightings_of(media_ids), log.statements(media_ids)
-    if as_json:
-        print_json(
-            [
-                {**asdict(s), "statements": [_statement(one) for one in said.get(s.media_id, ())]}
-                for s in sightings
-            ]
-        )
-        return
-    rows = [
-        (
-            s.media_id,
-            s.deployment,
-            s.captured_local,
-            "; ".join(f"{one.by}: {', '.join(one.species)}" for one in said.get(s.media_id, ())),
-            s.path,
-        )
-        for s in sightings
-    ]
-    print_table(("id", "deployment", "captured", "people said", "path"), rows)
-
-
-def _statement(one: Statement) -> dict[str, object]:
-    return {"by": one.by, "at": one.at, "species": one.species}
-
-
 def _import(
     settings: Settings,
     source: Path,
@@ -243,7 +166,7 @@ def _tell(report: ImportReport, *, as_json: bool) -> None:
     else:
         for fault in report.faults:
             note(fault)
-        _tell_new(report.new_species)
+        tell_new(report.new_species)
         note(
             f"{report.labelled} media labelled, {report.said_before} had been said before, "
             f"{len(report.faults)} could not be used"
@@ -252,12 +175,14 @@ def _tell(report: ImportReport, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _tell_new(names: tuple[str, ...]) -> None:
+def tell_new(names: tuple[str, ...]) -> None:
+    """Say which names nobody had used before."""
     for name in names:
         note(f"new species on the list: {name}")
 
 
-def _observation(text: str) -> Observation:
+def observation_of(text: str) -> Observation:
+    """`roe deer:2` in the words of the log. Raises UsageError."""
     name, colon, count = text.rpartition(":")
     if not colon:
         return Observation(text)
@@ -271,5 +196,6 @@ def _said(observations: tuple[Observation, ...]) -> str:
     return ", ".join(f"{o.species}{f' x {o.count}' if o.count else ''}" for o in observations)
 
 
-def _absolute(reference: str) -> bytes:
+def absolute(reference: str) -> bytes:
+    """What a person wrote, as the path that it may be."""
     return os.path.abspath(os.fsencode(reference))

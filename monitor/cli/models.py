@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -28,9 +29,23 @@ app.add_typer(models, name="models")
 VersionArgument = Annotated[str, typer.Argument(help="Name of a version, like v0003.")]
 
 
+class Method(StrEnum):
+    """How to train; see `training.method` in config.yaml."""
+
+    AUTO = "auto"
+    HEAD = "head"
+    FINETUNE = "finetune"
+
+
 @app.command("train")
 def train(
-    method: Annotated[str, typer.Option(help="head: a new head on the frozen backbone.")] = "head",
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="head: a new last layer, in seconds; finetune: the network's last blocks too; "
+            "auto: a head, then finetune if labels and time suffice. Default: as configured."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also when there are few new labels.")
     ] = False,
@@ -41,14 +56,15 @@ def train(
 ) -> None:
     """Train once on all labels; the result goes live only if it is better than the live model.
 
-    Example: `trapwatch train --force`
+    Example: `trapwatch train --force --method finetune`
     """
-    from monitor.training_job import train_now  # brings in numpy, Keras and TensorFlow
+    from monitor.training_job import train_now  # brings in numpy and scikit-learn
 
-    if method != "head":
-        raise typer.BadParameter(f"there is no method '{method}'; known is: head")
     log_to_stderr(quiet=not quiet)
     settings = read_settings(config, thorough=True)
+    if method is not None:
+        training = settings.training.model_copy(update={"method": method.value})
+        settings = settings.model_copy(update={"training": training})
     os.nice(settings.training.nice)
     with stage_bar(shown=not (quiet or as_json)) as progress:
         outcome = train_now(settings, trigger=trigger, force=force, progress=progress)
@@ -119,7 +135,7 @@ def promote(
     settings = read_settings(config)
     with open_log(settings.database.url) as log:
         row = log.version(version)
-        ModelStore(settings.models.directory).load_head(version, row.weights_sha256)
+        ModelStore(settings.models.directory).load(version, row.weights_sha256)
         log.go_live(version, f"promoted by {who(by)}", who(by), utc_now())
     _say_live(version, as_json=as_json)
 
@@ -136,7 +152,7 @@ def rollback(by: ByOption = None, as_json: JsonOption = False, config: ConfigOpt
     store = ModelStore(settings.models.directory)
     with open_log(settings.database.url) as log:
         version = log.roll_back(
-            who(by), utc_now(), usable=lambda row: store.load_head(row.name, row.weights_sha256)
+            who(by), utc_now(), usable=lambda row: store.load(row.name, row.weights_sha256)
         )
     _say_live(version, as_json=as_json)
 

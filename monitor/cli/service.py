@@ -143,9 +143,11 @@ def demo(
 
 
 def _load_weights(config: Path | None, *, download: bool) -> None:
-    from monitor.backbone.weights import fingerprint, load_vgg16
+    from monitor.backbone.architectures import ARCHITECTURES, VGG16
+    from monitor.backbone.weights import fingerprint, load_weights
 
     settings = read_settings(config)
     cache = settings.data_directory / "weights"
-    arrays = load_vgg16(settings.classifier.weights, cache, download=download)
+    network = ARCHITECTURES.get(settings.classifier.backbone, VGG16)
+    arrays = load_weights(network, settings.classifier.weights, cache, download=download)
     note(f"{len(arrays)} tensors, fingerprint {fingerprint(arrays)}: as published")

@@ -44,6 +44,13 @@ SELECT (SELECT count(DISTINCT m.id) FROM observation o JOIN label l ON l.id = o.
     WHERE p.current = 1 AND p.species_id IN :species AND m.label_id IS NULL
         AND m.status != 'rejected' AND p.captured_at >= :since AND p.captured_at < :until)
 """
+_EVENTS_SHOWING = """
+SELECT m.event_id FROM observation o JOIN label l ON l.id = o.label_id
+JOIN media m ON m.id = l.media_id AND m.label_id = l.id
+WHERE o.species_id IN :species AND m.status != 'rejected'
+UNION SELECT m.event_id FROM prediction p JOIN media m ON m.id = p.media_id
+WHERE p.current = 1 AND p.species_id IN :species AND m.label_id IS NULL AND m.status != 'rejected'
+"""
 ALWAYS, NEVER = "", "~"
 """Before and after every time that is `iso_utc` text."""
 
@@ -80,7 +87,8 @@ class DetectionQueries(LogPart):
                 page = event_scan.read_page(connection, start, end)
                 if page.largest_species >= len(names.animal):
                     names = event_scan.names_today(connection)  # the list grew while this read
-            pages.append(event_scan.combine(page, names))
+                predicted = event_scan.spoken(connection, page, names)
+            pages.append(event_scan.combine(page, predicted, names))
             if not go_on(min(1.0, end / (last + 1))):
                 raise ScanStopped("the scan for detections was stopped")
         with self._read() as connection:
@@ -110,6 +118,13 @@ class DetectionQueries(LogPart):
         with self._read() as connection:
             values = _values(connection, species, since, until)
             return int(connection.execute(_of_species(_SHOWING), values).scalar_one())
+
+    def events_showing(self, species: Collection[str]) -> frozenset[int]:
+        """Events of which any frame shows one of these species, whatever its frames say together:
+        `detections` names only what they agree on."""
+        with self._read() as connection:
+            values = {"species": _values(connection, species, None, None)["species"]}
+            return frozenset(connection.execute(_of_species(_EVENTS_SHOWING), values).scalars())
 
 
 def _of_species(query: str) -> Any:

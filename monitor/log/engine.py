@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 import monitor
 from monitor.domain import TrapwatchError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
 
 BUSY_SECONDS = 30.0
@@ -122,7 +122,10 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
         )
     choice = choose_sqlite()
     engine = create_engine(
-        f"sqlite:///{path}", module=choice.module, connect_args={"timeout": BUSY_SECONDS}
+        f"sqlite:///{path}",
+        module=choice.module,
+        connect_args={"timeout": BUSY_SECONDS},
+        pool_use_lifo=True,  # SQLite drops a connection's cache when another one has written
     )
 
     @event.listens_for(engine, "connect")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, select
 
 from monitor.domain import BLANK, UNKNOWN
+from monitor.events import Said, speak_together
 from monitor.log.detected import NOTHING_SAID, Detections, Integers, Mask, Place
 from monitor.log.tables import Deployment, Species
 
@@ -33,6 +37,13 @@ JOIN species s ON s.id = p.species_id
 WHERE m.event_id >= ? AND m.event_id < ? AND m.status != 'rejected' AND m.label_id IS NULL
 GROUP BY m.event_id, meant
 """
+_FRAMES = """
+SELECT m.event_id, COALESCE(s.merged_into, s.id), p.probability, p.alternatives
+FROM json_each(?) AS wanted JOIN media m ON m.event_id = wanted.value
+JOIN prediction p ON p.media_id = m.id AND p.current = 1 JOIN species s ON s.id = p.species_id
+WHERE m.status != 'rejected' AND m.label_id IS NULL
+ORDER BY m.event_id, m.captured_at, m.id
+"""
 _LABELLED = """
 SELECT m.event_id, COALESCE(s.merged_into, s.id) AS meant, count(*), COALESCE(max(o.count), 0)
 FROM media m JOIN observation o ON o.label_id = m.label_id JOIN species s ON s.id = o.species_id
@@ -47,6 +58,7 @@ class Names:
 
     name: dict[int, str]
     animal: Mask
+    unknown: Mask
     rank: Integers  # by name
 
 
@@ -81,11 +93,13 @@ def names_today(connection: Connection) -> Names:
     own = {row.id: row.name for row in rows}
     name = {row.id: own[row.merged_into or row.id] for row in rows}
     animal = np.zeros(max(name, default=0) + 1, np.bool_)
+    unknown = np.zeros_like(animal)
     rank = np.zeros(len(animal), np.int64)
     for place, number in enumerate(sorted(name, key=lambda number: name[number])):
         animal[number] = name[number] not in (BLANK, UNKNOWN)
+        unknown[number] = name[number] == UNKNOWN
         rank[number] = place
-    return Names(name, animal, rank)
+    return Names(name, animal, unknown, rank)
 
 
 def places(connection: Connection) -> dict[int, Place]:
@@ -97,12 +111,50 @@ def places(connection: Connection) -> dict[int, Place]:
     }
 
 
-def combine(page: Page, names: Names) -> Integers:
-    """What the events of a page say: columns as in `Detections`, with ids in place of codes."""
+def spoken(connection: Connection, page: Page, names: Names) -> Floats:
+    """Of the predicted species of each event the one that its frames say together, as
+    `monitor.events.speak_together` has it: rows of `page.predicted`, one an event.
+
+    Frames that show one species, beside `unknown`, need no weighing: most events are such.
+    """
+    by_person = page.events[:, 3] > 0
+    rows = page.predicted[~by_person[np.searchsorted(page.events[:, 0], page.predicted[:, 0])]]
+    known = ~names.unknown[rows[:, 1].astype(np.int64)]
+    events, species = np.unique(rows[known, 0], return_counts=True)
+    said = dict(_weighed(connection, events[species > 1], names))
+    winner = np.array([said.get(event, kind) for event, kind in rows[:, :2].tolist()])
+    only = known & (rows[:, 1] == winner)
+    unsure: Mask = ~(known | np.isin(rows[:, 0], events))
+    best: Floats = rows[only | unsure]
+    return best
+
+
+def _weighed(connection: Connection, events: Floats, names: Names) -> Iterator[tuple[float, float]]:
+    """(event, species id) of events whose frames show several species."""
+    wanted = (json.dumps(events.astype(int).tolist()),)
+    found: Any = (
+        connection.exec_driver_sql(_FRAMES, wanted).cursor.fetchall() if len(events) else []
+    )
+    for event, frames in groupby(found, key=itemgetter(0)):
+        some = list(frames)
+        numbers = {names.name[number]: number for _, number, _, _ in some}
+        name, _ = speak_together([_said(names.name[row[1]], *row[2:]) for row in some])
+        yield event, numbers[name]
+
+
+def _said(name: str, probability: float, alternatives: str | None) -> Said:
+    few = json.loads(alternatives) if alternatives else []
+    return Said(name, few or ((name, probability),))
+
+
+def combine(page: Page, predicted: Floats, names: Names) -> Integers:
+    """What the events of a page say: columns as in `Detections`, with ids in place of codes.
+
+    Args:
+        predicted: `spoken` of the page.
+    """
     ids = page.events[:, 0]  # in order: the query groups by them
     by_person = page.events[:, 3] > 0
-    predicted = page.predicted[~by_person[np.searchsorted(ids, page.predicted[:, 0])]]
-    predicted = predicted[_best(predicted, names)]
     labelled = page.labelled
     animal = names.animal[labelled[:, 1].astype(np.int64)]
     labelled = labelled[animal | _best(labelled, names)]  # a blank is best only where no animal is

@@ -9,19 +9,25 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.log.engine import BUSY_SECONDS, choose_sqlite
+from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
-TRIM_EVERY = 256
 PAGE = 500
+PAGE_BYTES = 16384
+"""Six of VGG16's vectors fill a page of SQLite; of its usual 4096 bytes one would leave a third
+empty."""
+ROW_BYTES = 120
+"""Of a row and its entry in the index, besides the vector."""
+SPARE_PAGES = 4
+"""For the index, whose pages are split now and then."""
 NO_DAMAGE = ("locked", "is full", "unable to open", "interrupted")
 logger = logging.getLogger(__name__)
 
@@ -33,22 +39,47 @@ class FeatureStore:
         path: the cache file; made if missing.
         layout: name of the feature layout; features of another one are not found.
         size: how many numbers a vector has.
-        max_bytes: the oldest vectors go when the cache grows beyond this.
+        max_bytes: the oldest vectors, of whatever layout, go before the file grows beyond this.
     """
 
     def __init__(self, path: Path, layout: str, size: int, max_bytes: int) -> None:
         self.path, self.layout, self.size = path, layout, size
-        self._max_rows = max(1, max_bytes // (2 * size + 120))
-        self._lock = threading.Lock()
-        self._puts = TRIM_EVERY  # the first put trims: short-lived processes must do it too
-        self._sqlite = choose_sqlite().module
-        self._connection = self._open_or_rebuild()
+        self._file = CacheFile(path, max_bytes)
+
+    def of_layout(self, layout: str) -> FeatureStore:
+        """The features of another layout of the same size, in the same file.
+
+        A store never changes its layout: whoever reads this one in another thread goes on to find
+        what he looks for. Closing either closes the file.
+        """
+        other = object.__new__(FeatureStore)
+        other.path, other.layout, other.size, other._file = self.path, layout, self.size, self._file
+        return other
 
     def get(self, sha256s: Sequence[str]) -> dict[str, Floats]:
         """The vectors that are there: SHA-256 -> float32 (size,)."""
-        found: dict[str, Floats] = {}
-        for start in range(0, len(sha256s), PAGE):
-            page = [bytes.fromhex(sha) for sha in sha256s[start : start + PAGE]]
+        return {
+            sha.hex(): np.frombuffer(vector, "<f2").astype(np.float32)
+            for sha, vector in self._whole([bytes.fromhex(sha) for sha in sha256s])
+        }
+
+    def matrix(self, sha256s: Sequence[str]) -> tuple[list[int], Floats]:
+        """The vectors that are there, for many at once.
+
+        Returns:
+            n places in `sha256s`, and their vectors, float32 (n, size), in the same order.
+        """
+        keys = [bytes.fromhex(sha) for sha in sha256s]
+        places = {key: place for place, key in enumerate(keys)}
+        found = list(self._whole(keys))
+        halves = np.frombuffer(b"".join([vector for _, vector in found]), "<f2")
+        vectors = halves.astype(np.float32).reshape(len(found), self.size)
+        return [places[sha] for sha, _ in found], vectors
+
+    def _whole(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """(key, float16 vector) of those that are there and undamaged."""
+        for start in range(0, len(keys), PAGE):
+            page = keys[start : start + PAGE]
             marks = ",".join("?" * len(page))
             query = (
                 f"SELECT sha256, vector, crc FROM features WHERE layout = ? AND sha256 IN ({marks})"
@@ -56,8 +87,7 @@ class FeatureStore:
             for sha, vector, crc in self._rows(query, [self.layout, *page]):
                 whole = isinstance(vector, bytes) and len(vector) == 2 * self.size
                 if whole and crc == _crc(sha, vector):
-                    found[sha.hex()] = np.frombuffer(vector, "<f2").astype(np.float32)
-        return found
+                    yield sha, vector
 
     def put(self, items: Sequence[tuple[str, Floats]]) -> None:
         """Keep these vectors, in one transaction."""
@@ -67,16 +97,13 @@ class FeatureStore:
             key = bytes.fromhex(sha)
             rows.append((self.layout, key, kept, _crc(key, kept)))
 
-        def write() -> None:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?,?)", rows)
-            self._puts += len(rows)
-            if self._puts >= TRIM_EVERY:
-                self._puts = 0
-                self._trim()
-            self._connection.execute("COMMIT")
+        def write(connection: Any) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            self._file.make_room(len(rows), 2 * self.size + ROW_BYTES)
+            connection.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?,?)", rows)
+            connection.execute("COMMIT")
 
-        self._healing(write)
+        self._file.work(write)
 
     def count(self) -> int:
         """How many vectors of this layout are kept."""
@@ -85,33 +112,73 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._connection.close()
-
-    def _trim(self) -> None:
-        number = self._connection.execute("SELECT count(*) FROM features").fetchone()[0]
-        oldest = "SELECT rowid FROM features ORDER BY rowid LIMIT ?"
-        excess = max(0, number - self._max_rows)
-        self._connection.execute(f"DELETE FROM features WHERE rowid IN ({oldest})", [excess])
+        self._file.close()
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        return self._healing(lambda: list(self._connection.execute(sql, values).fetchall()))
+        return self._file.work(lambda connection: list(connection.execute(sql, values).fetchall()))
 
-    def _healing(self, work: Callable[[], T]) -> T:
-        """Do `work`, in the place of a damaged file with an empty one."""
+
+class CacheFile:
+    """The file of all layouts: opened, healed and kept within its bounds.
+
+    A file of an older release keeps its smaller pages. One that is larger than its bound already
+    keeps its vectors as long as no new ones come, for SQLite would not give back their room.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._lock = threading.Lock()
+        self._is_open = True
+        self._sqlite = choose_sqlite().module
+        self._connection = self._open_or_rebuild()
+
+    def work(self, work: Callable[[Any], T]) -> T:
+        """Do `work` with the connection, in the place of a damaged file with an empty one.
+
+        Raises:
+            LogError: the cache was closed. SQLite's own word for that is that of some damages.
+        """
         with self._lock:
+            if not self._is_open:
+                raise LogError(f"{self._path} is closed")
             try:
-                return work()
+                return work(self._connection)
             except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
                 if not _is_damage(error):
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     raise
-                logger.warning("%s is damaged (%s): it is made anew", self.path, error)
+                logger.warning("%s is damaged (%s): it is made anew", self._path, error)
                 self._connection.close()
                 self._throw_away()
                 self._connection = self._open()
-                return work()
+                return work(self._connection)
+
+    def make_room(self, rows: int, row_bytes: int) -> None:
+        """Within `work`: drop the oldest until so many rows find room without the file growing
+        beyond its bound."""
+        page = self._number("PRAGMA page_size")
+        on_a_page = page // row_bytes
+        needed = -(-rows // on_a_page) if on_a_page else rows * -(-row_bytes // page)
+        oldest = "SELECT rowid FROM features ORDER BY rowid LIMIT ?"
+        dropped = 1
+        while dropped and self._free(page) < needed + SPARE_PAGES:
+            drop = f"DELETE FROM features WHERE rowid IN ({oldest})"
+            dropped = self._connection.execute(drop, [rows]).rowcount
+
+    def close(self) -> None:
+        """Close the file; whoever uses it afterwards is told so, and harms nothing."""
+        with self._lock:
+            self._is_open = False
+            self._connection.close()
+
+    def _free(self, page: int) -> int:
+        """How many pages can be filled: unused ones, and those by which the file may grow."""
+        growth = self._max_bytes // page - self._number("PRAGMA page_count")
+        return max(0, growth) + self._number("PRAGMA freelist_count")
+
+    def _number(self, pragma: str) -> int:
+        return int(self._connection.execute(pragma).fetchone()[0])
 
     def _open_or_rebuild(self) -> Any:
         try:
@@ -119,21 +186,22 @@ class FeatureStore:
         except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
             if not _is_damage(error):
                 raise
-            logger.warning("%s is no feature cache (%s): it is made anew", self.path, error)
+            logger.warning("%s is no feature cache (%s): it is made anew", self._path, error)
             self._throw_away()
             return self._open()
 
     def _throw_away(self) -> None:
         for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def _open(self) -> Any:
         choice = choose_sqlite()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = choice.module.connect(
-            str(self.path), timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            str(self._path), timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
         )
         try:
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a file that is new
             connection.execute(f"PRAGMA journal_mode={'WAL' if choice.wal else 'DELETE'}")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, UnaryExpression, exists, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    UnaryExpression,
+    cast,
+    exists,
+    literal_column,
+    select,
+)
 from sqlalchemy.sql.operators import custom_op
 
 from monitor.domain import MediaStatus, Source
@@ -141,6 +150,14 @@ def aside(column: Any) -> Any:
     It is written with a plus before it (https://sqlite.org/optoverview.html#uplus).
     """
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def percents(probability: Any) -> Any:
+    """A probability's whole percents, cut off, as the index `prediction_by_probability` has them.
+
+    A larger probability never has fewer of them.
+    """
+    return cast(probability * literal_column("100"), Integer)
 
 
 def _contains(part: str) -> Any:

@@ -59,6 +59,7 @@ class LabelQueries(UndoQueries):
         once: bool = False,
         keep: bool = True,
         request: str | None = None,
+        unlabelled: bool = False,
     ) -> LabelOutcome:
         """Say what is on these media. What an observation leaves out is kept from the label before.
 
@@ -69,6 +70,7 @@ class LabelQueries(UndoQueries):
                 (so that an import can be repeated, and does not undo later corrections).
             keep: False: what an observation leaves out is forgotten.
             request: the sender's own name for this act: sent again, it says nothing twice.
+            unlabelled: leave out media that carry a label by now.
 
         Raises:
             UnknownSpecies: see `insist`.
@@ -88,6 +90,9 @@ class LabelQueries(UndoQueries):
             if once:
                 said = _said_before(connection, targets, species, observations, how)
                 targets = tuple(m for m in targets if m not in said)
+            if unlabelled:
+                carrying = _carrying(connection, targets)
+                targets = tuple(m for m in targets if m not in carrying)
             if targets:
                 sent = {"asked": asked, "new_species": new} if request is not None else None
                 act = new_act(
@@ -131,6 +136,11 @@ def _of_events(connection: Connection, media_ids: Sequence[int]) -> list[int]:
         .order_by(Media.id)
     )
     return list(connection.execute(query).scalars())
+
+
+def _carrying(connection: Connection, media_ids: Sequence[int]) -> set[int]:
+    query = select(Media.id).where(Media.id.in_(media_ids), Media.label_id.is_not(None))
+    return set(connection.execute(query).scalars())
 
 
 def _say(

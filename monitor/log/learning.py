@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus
+from monitor.domain import MediaStatus, TimeSource
 from monitor.log.connection import LogPart, count_of, put_state
 from monitor.log.queues import QueueQueries
 from monitor.log.tables import (
@@ -27,12 +27,16 @@ from monitor.log.tables import (
     State,
 )
 
+SPREAD, SPREAD_OVER = 7919, 1_000_003
+"""Primes: ids times the one modulo the other are in an order that looks like none."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledMedia:
     """One media a person named: what the classifier learns from.
 
     `species` is the first observation's; frames with several species are marked by `several`.
+    `timed` is False where only the file's own time is known, so that its event means little.
     """
 
     media_id: int
@@ -43,6 +47,17 @@ class LabelledMedia:
     deployment_id: int
     deployment: str
     event_id: int
+    timed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UnnamedMedia:
+    """One media that nobody labelled; fields as of `LabelledMedia`."""
+
+    sha256: str
+    deployment_id: int
+    event_id: int
+    timed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,22 @@ class SplitRow:
     side: str
     unit: str  # 'deployment' or 'event'
     unit_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """The labels of one species that a training can use: media that show it alone.
+
+    Attributes:
+        labels: all of them.
+        trained: on the training side.
+        held_out: on the other side; those on neither came after the last training.
+    """
+
+    species: str
+    labels: int
+    trained: int
+    held_out: int
 
 
 class LearningQueries(QueueQueries):
@@ -77,6 +108,7 @@ class LearningQueries(QueueQueries):
                 Media.deployment_id,
                 Deployment.name.label("deployment"),
                 Media.event_id,
+                (Media.captured_at_source != TimeSource.MTIME).label("timed"),
             )
             .join(Label, Label.id == Media.label_id)
             .join(Act, Act.id == Label.act_id)
@@ -101,7 +133,51 @@ class LearningQueries(QueueQueries):
                     row.deployment_id,
                     row.deployment,
                     row.event_id,
+                    bool(row.timed),
                 )
+                for row in connection.execute(query)
+            ]
+
+    def labels_by_side(self) -> list[LabelCount]:
+        """For each species, by name, how many labels stand where. `unknown` is in it, too."""
+        meant = Species.__table__.alias()
+        other = aliased(Observation)
+        query = (
+            select(
+                meant.c.name,
+                func.count(),
+                func.count().filter(Split.side == "train"),
+                func.count().filter(Split.side == "heldout"),
+            )
+            .select_from(Media)
+            .join(
+                Observation,
+                (Observation.label_id == Media.label_id) & (Observation.position == 0),
+            )
+            .join(Species, Species.id == Observation.species_id)
+            .join(meant, meant.c.id == func.coalesce(Species.merged_into, Species.id))
+            .outerjoin(other, (other.label_id == Media.label_id) & (other.position == 1))
+            .outerjoin(Split, Split.media_id == Media.id)
+            .where(Media.label_id.is_not(None), Media.status != MediaStatus.REJECTED)
+            .where(other.label_id.is_(None))
+            .group_by(meant.c.id)
+            .order_by(meant.c.name)
+        )
+        with self._read() as connection:
+            return [LabelCount(*row) for row in connection.execute(query)]
+
+    def unnamed(self, limit: int) -> list[UnnamedMedia]:
+        """Media without a label, from all over the log, the same ones for the same log."""
+        timed = (Media.captured_at_source != TimeSource.MTIME).label("timed")
+        query = (
+            select(Media.sha256, Media.deployment_id, Media.event_id, timed)
+            .where(Media.label_id.is_(None), Media.status == MediaStatus.CLASSIFIED)
+            .order_by(Media.id * SPREAD % SPREAD_OVER, Media.id)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return [
+                UnnamedMedia(row.sha256, row.deployment_id, row.event_id or 0, bool(row.timed))
                 for row in connection.execute(query)
             ]
 

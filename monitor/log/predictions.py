@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, and_, delete, exists, insert, select, update
+from sqlalchemy import Connection, Select, and_, delete, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from monitor.domain import MediaStatus, Prediction, iso_utc
-from monitor.log.connection import LogPart
+from monitor.log.connection import LogPart, count_of
 from monitor.log.engine import LogError
-from monitor.log.species import species_id_for_class
+from monitor.log.filters import ONE, aside
+from monitor.log.said import Said, as_page, known_ids, labelled_among, species_ids_of, take_over
 from monitor.log.tables import Media, ModelVersion
 from monitor.log.tables import Prediction as Row
+
+
+class PastMedia(NamedTuple):
+    """A media of which another version spoke, or none. `says`: the species it is shown as."""
+
+    media_id: int
+    sha256: str
+    says: int | None
 
 
 class PredictionQueries(LogPart):
     """What the re-scoring of past media needs of the log."""
 
-    def to_rescore(self, version: str, limit: int, after: int) -> list[tuple[int, str]]:
+    def to_rescore(self, version: str, limit: int, after: int) -> list[PastMedia]:
         """Unlabelled classified media whose sighting is not from `version`, by falling id.
 
         Args:
             after: the last media id of the page before; 0 to start at the newest.
-
-        Returns:
-            (media id, SHA-256).
         """
-        shown = aliased(Row)
         query = (
-            select(Media.id, Media.sha256)
+            select(Media.id, Media.sha256, Row.species_id)
+            .outerjoin(Row, and_(Row.media_id == Media.id, Row.current == ONE))
             .where(
-                Media.status == MediaStatus.CLASSIFIED,
-                Media.label_id.is_(None),
-                ~exists().where(
-                    and_(
-                        shown.media_id == Media.id,
-                        shown.current.is_(True),
-                        shown.model_version_id == _version_id(version).scalar_subquery(),
-                    )
+                aside(Media.status) == MediaStatus.CLASSIFIED,
+                aside(Media.label_id).is_(None),
+                or_(
+                    Row.model_version_id.is_(None),
+                    Row.model_version_id != _version_id(version).scalar_subquery(),
                 ),
             )
             .order_by(Media.id.desc())
@@ -48,12 +52,40 @@ class PredictionQueries(LogPart):
         if after:
             query = query.where(Media.id < after)
         with self._read() as connection:
-            return [(row.id, row.sha256) for row in connection.execute(query)]
+            return [PastMedia(*row) for row in connection.execute(query)]
 
-    def rescore(self, version: str, predictions: Sequence[Prediction], now: datetime) -> None:
-        """Write what `version` says of past media; what it changes stays as history."""
+    def rescore(
+        self, version: str, said: Said, before: Sequence[int | None], now: datetime
+    ) -> None:
+        """Write what `version` says of past media; what it changes stays as history.
+
+        A media that was labelled, or shown as another species, since it was found is left as it is.
+
+        Args:
+            before: what each of them is shown as (`PastMedia.says`).
+        """
+        with self._read() as connection:
+            ids = known_ids(connection, said.names)
+        stays = [b is not None and b == ids[s] for b, s in zip(before, said.species, strict=True)]
+        same, other = _parted(said, stays, ())
         with self._write() as connection:
-            record_predictions(connection, version, predictions, now)
+            if labelled := labelled_among(connection, said.media_ids):
+                same, other = _parted(said, stays, labelled)
+            _take_over(connection, version, said, same, other, now)
+
+    def not_rescored(self, version: str) -> int:
+        """How many media `to_rescore` would find; reads an index of its predictions and what is
+        labelled, not all media."""
+        number = _version_id(version).scalar_subquery()
+        by_it = and_(Row.media_id == Media.id, Row.current == ONE, Row.model_version_id == number)
+        classified = aside(Media.status) == MediaStatus.CLASSIFIED
+        with self._read() as connection:
+            all_media = count_of(connection, Media, Media.status == MediaStatus.CLASSIFIED)
+            spoken = count_of(connection, Row, Row.model_version_id == number, Row.current == ONE)
+            labelled = count_of(
+                connection, Media, Media.label_id.is_not(None), classified, ~exists().where(by_it)
+            )
+        return max(0, all_media - spoken - labelled)
 
     def drop_unchanged_history(self, limit: int) -> int:
         """Forget superseded predictions that said the same species as the current one.
@@ -80,36 +112,29 @@ def record_predictions(
     connection: Connection, version: str, predictions: Sequence[Prediction], now: datetime
 ) -> None:
     """Make these the current predictions of their media (one row for each media and version)."""
-    if not predictions:
-        return
+    if predictions:
+        said = Said.of(predictions)
+        words = as_page(said.words())
+        _take_over(connection, version, said, words, words, now)
+
+
+def _parted(said: Said, stays: Sequence[bool], but: Collection[int]) -> tuple[str, str]:
+    """Pages of the words by which the species stays, and of the others; without some media."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    for media, stay, word in zip(said.media_ids, stays, said.words(), strict=True):
+        if media not in but:
+            parts[not stay].append(word)
+    return as_page(parts[0]), as_page(parts[1])
+
+
+def _take_over(
+    connection: Connection, version: str, said: Said, same: str, other: str, now: datetime
+) -> None:
     version_id = connection.execute(_version_id(version)).scalar()
     if version_id is None:
         raise LogError(f"there is no model version '{version}'; see: trapwatch models list")
-    species = {
-        name: species_id_for_class(connection, name) for name in {p.species for p in predictions}
-    }
-    ids = [p.media_id for p in predictions]
-    connection.execute(
-        update(Row).where(Row.media_id.in_(ids), Row.current.is_(True)).values(current=False)
-    )
-    connection.execute(delete(Row).where(Row.media_id.in_(ids), Row.model_version_id == version_id))
-    columns = (Media.id, Media.deployment_id, Media.captured_at)
-    media = {row.id: row for row in connection.execute(select(*columns).where(Media.id.in_(ids)))}
-    rows = [
-        {
-            "media_id": p.media_id,
-            "model_version_id": version_id,
-            "species_id": species[p.species],
-            "probability": p.probability,
-            "alternatives": [[name, round(value, 5)] for name, value in p.alternatives],
-            "at": iso_utc(now),
-            "deployment_id": media[p.media_id].deployment_id,
-            "captured_at": media[p.media_id].captured_at,
-            "current": True,
-        }
-        for p in predictions
-    ]
-    connection.execute(insert(Row), rows)
+    species_ids = species_ids_of(connection, said.names)
+    take_over(connection, version_id, species_ids, iso_utc(now), same, other)
 
 
 def _version_id(name: str) -> Select[int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import column, select, table
+from sqlalchemy import Connection, column, select, table
 
 from monitor.domain import MediaStatus, Observation, Sighting, Source
 from monitor.log.connection import LogPart
-from monitor.log.tables import Media
+from monitor.log.tables import Media, ModelVersion
 
 COLUMNS = (
     "media_id",
@@ -34,6 +34,9 @@ COLUMNS = (
 )
 VIEW = table("sightings", *(column(name) for name in COLUMNS))
 PAGE = 500
+CONFORMAL = "conformal"
+"""In the figures of a version: {"coverage": …, "thresholds": {species: probability}}."""
+Thresholds = Mapping[str, Mapping[str, float]]
 
 
 class SightingQueries(LogPart):
@@ -47,7 +50,8 @@ class SightingQueries(LogPart):
                 part = media_ids[start : start + PAGE]
                 query = select(VIEW).where(VIEW.c.media_id.in_(part))
                 rows |= {row["media_id"]: row for row in connection.execute(query).mappings()}
-        return [_sighting(rows[media_id]) for media_id in media_ids if media_id in rows]
+            sets = _thresholds(connection, rows.values())
+        return [_sighting(rows[media_id], sets) for media_id in media_ids if media_id in rows]
 
     def event_frames(self, event_ids: Sequence[int]) -> dict[int, list[Sighting]]:
         """All frames of given events (rejected ones left out), oldest first."""
@@ -64,7 +68,33 @@ class SightingQueries(LogPart):
         return frames
 
 
-def _sighting(row: Any) -> Sighting:
+def _thresholds(connection: Connection, rows: Iterable[Any]) -> Thresholds:
+    """Of the versions that speak in these rows and promise something."""
+    names = {row["model_version"] for row in rows if row["source"] == Source.PREDICTION}
+    query = select(ModelVersion.name, ModelVersion.figures).where(ModelVersion.name.in_(names))
+    if not names:
+        return {}
+    figures = {row.name: row.figures.get(CONFORMAL) for row in connection.execute(query)}
+    return {name: promise["thresholds"] for name, promise in figures.items() if promise}
+
+
+def species_set(
+    alternatives: Sequence[tuple[str, float]], thresholds: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Those alternatives that may be the truth: the best one, and whatever reaches its threshold.
+
+    Args:
+        alternatives: (species, probability), best first.
+        thresholds: of the version that said them.
+    """
+    return tuple(
+        name
+        for place, (name, probability) in enumerate(alternatives)
+        if place == 0 or probability >= thresholds.get(name, 1.0)
+    )
+
+
+def _sighting(row: Any, sets: Thresholds) -> Sighting:
     observations = tuple(Observation(**o) for o in json.loads(row["observations"] or "[]"))
     alternatives = tuple((name, p) for name, p in json.loads(row["alternatives"] or "[]"))
     facts = {name: row[name] for name in COLUMNS}
@@ -74,4 +104,6 @@ def _sighting(row: Any) -> Sighting:
         "source": Source(row["source"]),
         "status": MediaStatus(row["status"]),
     }
+    if row["source"] == Source.PREDICTION and row["model_version"] in sets:
+        facts["species_set"] = species_set(alternatives, sets[row["model_version"]])
     return Sighting(**facts)

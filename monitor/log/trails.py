@@ -14,11 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, exists, func, literal, select
 from sqlalchemy.orm import aliased
 
 from monitor.domain import Source
-from monitor.log.filters import ONE, BrowseFilter, Wanted, aside, begins, conditions, look_up
+from monitor.log.filters import (
+    ONE,
+    BrowseFilter,
+    Wanted,
+    aside,
+    begins,
+    conditions,
+    look_up,
+    percents,
+)
 from monitor.log.tables import Act, Flag, Label, Media, Prediction
 from monitor.log.tables import Observation as ObservationRow
 
@@ -166,12 +175,19 @@ def _probable(probability: Any, wanted: Wanted) -> list[Any]:
     return [*probable, probability <= most] if most is not None else probable
 
 
+def _percents(probability: Any, wanted: Wanted) -> list[Any]:
+    """The stretch of the index in order of percents in which all lies that is `_probable`."""
+    least, most = wanted.asked.min_probability, wanted.asked.max_probability
+    found = [percents(probability) >= percents(literal(least))] if least is not None else []
+    return [*found, percents(probability) <= percents(literal(most))] if most is not None else found
+
+
 def _sets_of_predictions(wanted: Wanted) -> list[Any]:
     """As `_sets`, for media that a model spoke of."""
     p = aliased(Prediction)
     said = select(p.media_id).where(p.current == ONE)
     probable = _probable(p.probability, wanted)
-    sets = [said.where(*probable)] if probable else []
+    sets = [said.where(*_percents(p.probability, wanted), *probable)] if probable else []
     if wanted.species is not None:
         sets.append(said.where(p.species_id.in_(wanted.species)))
     return sets

@@ -90,11 +90,9 @@ def write_report(
     everything = _scan(log, progress)
     shown = everything.without(private).within(period.since, period.until)
     charts = _charts(shown, log, progress)
-    whole = everything.within(period.since, period.until)
+    hidden = log.events_showing(private)  # no other frame of them is shown either
     rest = MOST_BYTES - sum(len(one.source) for one in charts) - 200_000  # the tables
-    frames = best_frames(
-        settings, log, shown, _events_with(whole, private), private, period, rest, progress
-    )
+    frames = best_frames(settings, log, shown, hidden, private, period, rest, progress)
     values = _values(settings, log, shown, private, period, now)
     page = _page(values | {"charts": charts, "frames": frames})
     return _written(folder / FILE_NAME, page, frames)
@@ -138,12 +136,6 @@ def _charts(shown: Detections, log: SpeciesLog, progress: Progress) -> list[Char
             ChartPicture(name, one.title, one.alt, f"data:image/svg+xml;base64,{coded}")
         )
     return pictures
-
-
-def _events_with(whole: Detections, private: frozenset[str]) -> frozenset[int]:
-    """Events in which anything private was seen: no frame of them is shown."""
-    names = [name for name in whole.species if name.casefold() in private]
-    return frozenset(whole.of(names).event.tolist())
 
 
 def _values(

@@ -1,6 +1,5 @@
-"""The model card: what a model knows, from what, how well, and why it went live or not.
-
-`build_card` gives JSON values, `card_page` the same facts for a person at the station.
+"""The model card as JSON values: what a model knows, from what, how well, and why it went live or
+not. `card_page` tells the same to a person at the station.
 """
 
 from __future__ import annotations
@@ -11,10 +10,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 import monitor
 from monitor.domain import iso_utc
 from monitor.log.learning import LabelledMedia, SplitRow
-from monitor.training.dataset import Plan
+from monitor.training.dataset import NotLearnt, Plan
 from monitor.training.evaluate import Evaluation
 from monitor.training.gate import Verdict
 from monitor.training.head import FittedHead
@@ -23,13 +24,15 @@ from monitor.training.split import DEPLOYMENT, EVENT
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Of one training: when, for how long, why, with what seed and backbone."""
+    """Of one training: when, for how long, why, and how; `history` has a row for each epoch."""
 
     started_at: datetime
     seconds: float
     trigger: str
     seed: int
     backbone: str
+    method: str
+    history: tuple[dict[str, float], ...] = ()
 
 
 def build_card(
@@ -56,7 +59,8 @@ def build_card(
         "trained_at": iso_utc(circumstances.started_at),
         "seconds": round(circumstances.seconds, 1),
         "trigger": circumstances.trigger,
-        "method": "head",
+        "method": circumstances.method,
+        "history": list(circumstances.history),
         "backbone": circumstances.backbone,
         "layout": fitted.head.layout,
         "classes": list(plan.classes),
@@ -67,12 +71,15 @@ def build_card(
         "split": _split(plan, split),
         "fit": {
             "strength": fitted.strength,
-            "epochs": fitted.epochs,
-            "validation_media": fitted.validation_media,
-            "validation_nll": fitted.validation_nll,
+            "tried": [list(pair) for pair in fitted.tried],
+            "steps": fitted.steps,
+            "folds": len(np.unique(fitted.folds)),
+            "judged_media": int(fitted.judged.sum()),
+            "aside_nll": fitted.aside_nll,
             "temperature": fitted.head.temperature,
             "seed": circumstances.seed,
         },
+        "learning": learning_rows(plan, evaluation, champion[1] if champion else None),
         "held_out": evaluation.to_json(),
         "champion": {"version": champion[0], "held_out": champion[1].to_json()}
         if champion
@@ -83,6 +90,42 @@ def build_card(
         "notes": list(notes),
         "versions": {"trapwatch": monitor.__version__, "engine": fitted.engine},
     }
+
+
+def learning_rows(
+    plan: Plan, evaluation: Evaluation, champion: Evaluation | None
+) -> list[dict[str, Any]]:
+    """What the labels of each species have taught: JSON values, by name.
+
+    `gained` is its recall less that of the champion on the same held-out media; None where there
+    was no champion, or no held-out media shows it. A species that is not `known` is not yet learnt.
+    """
+    learnt = Counter(media.species for media in plan.train)
+    lacking = {row.species: row for row in plan.not_learnt}
+    figures = {row.species: row for row in evaluation.species}
+    rows = []
+    for name in sorted({*plan.classes, *lacking}):
+        judged = figures.get(name)
+        recall = judged.recall if judged else None
+        before = champion.recall_of(name) if champion else None
+        rows.append(
+            {
+                "species": name,
+                "known": name in plan.classes,
+                "training_labels": lacking[name].labels if name in lacking else learnt[name],
+                "held_out": judged.support if judged else 0,
+                "held_out_events": judged.events if judged else 0,
+                "recall": recall,
+                "recall_interval": judged.recall_interval if judged else None,
+                "labels_until_learnt": _missing(lacking.get(name)),
+                "gained": None if recall is None or before is None else recall - before,
+            }
+        )
+    return rows
+
+
+def _missing(row: NotLearnt | None) -> int:
+    return max(0, row.needed - row.labels) if row is not None else 0
 
 
 def _split(plan: Plan, split: Sequence[SplitRow]) -> dict[str, Any]:
@@ -101,127 +144,17 @@ def _split(plan: Plan, split: Sequence[SplitRow]) -> dict[str, Any]:
     }
 
 
-def card_page(card: dict[str, Any]) -> str:
-    """The card as Markdown."""
-    verdict = "It went live" if card["accepted"] else "It did not go live"
-    parts = [
-        f"# Model {card['version']}",
-        f"Trained {card['trained_at']} in {card['seconds']:.0f} s ({card['trigger']}).",
-        f"**{verdict}**: {card['reason']}.",
-        *card["notes"],
-        "## What it knows",
-        _species_table(card),
-        _not_learnt(card),
-        "## How it was judged",
-        _judged(card),
-        _figures_table(card),
-        "## What was taken for what",
-        "Rows: what people said. Columns: what the model said, in the same order.",
-        _confusion(card["held_out"]),
-        "## How it was made",
-        _made(card),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", r"\|") for c in row) + " |" for row in lines)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _species_table(card: dict[str, Any]) -> str:
-    figures = {row["species"]: row for row in card["held_out"]["species"]}
-    rows = []
-    for species in card["classes"]:
-        row = figures[species]
-        rows.append(
-            [
-                species,
-                f"{card['labels'][species]} ({card['label_events'][species]})",
-                str(row["support"]),
-                _share(row["recall"]),
-                _share(row["precision"]),
-            ]
-        )
-    head = ["species", "labels (events)", "held-out frames", "recall", "precision"]
-    return _table(head, rows)
-
-
-def _not_learnt(card: dict[str, Any]) -> str:
-    lines = [
-        f"- {row['species']}: {row['labels']} of {row['needed']} labels, "
-        f"{row['needed'] - row['labels']} more needed"
-        + (f" ({row['held_out']} are held out and never trained on)" if row["held_out"] else "")
-        for row in card["not_yet_learnt"]
-    ]
-    left = [f"- {count} frames left out: {why}" for why, count in card["left_out"].items()]
-    if lines:
-        lines = ["Not yet learnt:", "", *lines, ""]
-    return "\n".join(lines + left).strip()
-
-
-def _judged(card: dict[str, Any]) -> str:
-    split = card["split"]
-    whole = ", ".join(split["held_out_deployments"]) or "none"
-    text = (
-        f"On {split['held_out_media']} frames ({split['held_out_events']} events) that are never "
-        f"trained on; it learnt from {split['train_media']} others. "
-        f"Deployments held out whole: {whole}."
-    )
-    if split["deployments_split_by_event"]:
-        shared = ", ".join(split["deployments_split_by_event"])
-        text += (
-            f" Split by event, so that the model knows the place already and the figures flatter "
-            f"it: {shared}."
-        )
-    return text
-
-
-def _figures_table(card: dict[str, Any]) -> str:
-    models = [(f"{card['version']} (this)", card["held_out"])]
-    if card["champion"]:
-        models.append((f"{card['champion']['version']} (live then)", card["champion"]["held_out"]))
-    rows = [
-        (label, [show(figures[key]) for _, figures in models])
-        for label, key, show in (
-            ("accuracy", "accuracy", _share),
-            ("mean recall per species", "macro_recall", _share),
-            ("negative log-likelihood of species it knows", "nll", _number),
-            ("calibration error (0 is perfect)", "ece", _number),
-        )
-    ]
-    return _table(["", *(name for name, _ in models)], [[label, *cells] for label, cells in rows])
-
-
-def _confusion(held_out: dict[str, Any]) -> str:
-    """A plain text table; species that neither side named are left out."""
-    names, matrix = held_out["names"], held_out["confusion"]
-    used = [i for i in range(len(names)) if any(matrix[i]) or any(row[i] for row in matrix)]
-    if not used:
-        return "Nothing was held out."
-    wide = max(len(names[i]) for i in used)
-    cell = max(len(str(matrix[i][j])) for i in used for j in used) + 1
-    lines = [
-        names[i].ljust(wide) + " " + "".join(str(matrix[i][j]).rjust(cell) for j in used)
-        for i in used
-    ]
-    return "\n".join(["```", *lines, "```"])
-
-
-def _made(card: dict[str, Any]) -> str:
-    fit, versions = card["fit"], card["versions"]
-    return (
-        f"- backbone {card['backbone']}, features {card['layout']}, method {card['method']}\n"
-        f"- L2 strength {fit['strength']:g}, {fit['epochs']} epochs, temperature "
-        f"{fit['temperature']:.2f} "
-        f"(chosen on {fit['validation_media']} media of the training side)\n"
-        f"- seed {fit['seed']}, trapwatch {versions['trapwatch']}, {versions['engine']}"
-    )
+def figures_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The part of the card that the log keeps: what lists of versions and `status` show."""
+    held, champion = card["held_out"], card["champion"]
+    keys = ("media", "accuracy", "macro_recall", "nll", "ece")
+    by_event = ("events", "event_accuracy", "event_interval", "false_alarms", "missed")
+    return {
+        "train_media": card["split"]["train_media"],
+        "species": len(card["classes"]),
+        "held_out": {key: held[key] for key in keys + by_event},
+        "champion": {key: champion["held_out"][key] for key in keys} if champion else None,
+        "learning": card["learning"],
+        "gate": card["gate"],
+        "seconds": card["seconds"],
+    }

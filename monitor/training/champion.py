@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import Head
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelDamaged, ModelStore
+from monitor.training.comparison import Answers
 from monitor.training.dataset import Part
 from monitor.training.evaluate import Evaluation, evaluate, named
-from monitor.training.gate import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +24,27 @@ class Champion:
     name: str | None
     head: Head | None
     note: str | None = None
+    tail: Tail | None = None
 
 
 def find_champion(log: SpeciesLog, store: ModelStore, layout: str) -> Champion:
-    """The live version with its verified head, if that takes features of `layout`."""
+    """The live version with its verified head and tail.
+
+    Args:
+        layout: of the network without a tail; a version on another one cannot be compared with.
+    """
     row = log.live_version()
     if row is None:
         return Champion(None, None)
     lead = f"The live model {row.name} could not be compared with"
     try:
-        head = store.load_head(row.name, row.weights_sha256)
+        head, tail = store.load(row.name, row.weights_sha256)
     except ModelDamaged as error:
         return Champion(row.name, None, f"{lead}: {error}.")
-    if head.layout != layout:
+    if without_tail(head.layout) != layout:
         why = f"it was trained on {head.layout} features, and these are {layout}"
         return Champion(row.name, None, f"{lead}: {why}.")
-    return Champion(row.name, head)
+    return Champion(row.name, head, None, tail)
 
 
 def answers_of(name: str, head: Head, held: Part, log: SpeciesLog) -> tuple[Answers, Evaluation]:
@@ -49,8 +55,9 @@ def answers_of(name: str, head: Head, held: Part, log: SpeciesLog) -> tuple[Answ
     if len(held):
         for column, species in zip(head.probabilities(held.features).T, names, strict=True):
             probabilities[:, classes.index(species)] += column
-    answers = Answers(name, named(probabilities, classes), classes)
-    return answers, evaluate(held.species, probabilities, classes)
+    confidence = probabilities.max(axis=1, initial=0.0)
+    answers = Answers(name, named(probabilities, classes), classes, confidence)
+    return answers, evaluate(held.species, probabilities, classes, held.groups)
 
 
 def todays_name(species: str, log: SpeciesLog) -> str:

@@ -9,20 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import UNKNOWN
+from monitor.domain import UNKNOWN, Scope
 from monitor.log.learning import LabelledMedia, SplitRow
-from monitor.training.split import (
-    DEPLOYMENT,
-    EVENT,
-    HELD_OUT,
-    Key,
-    hold_out,
-    known_sides,
-    units_of,
-)
+from monitor.training.split import DEPLOYMENT, EVENT, HELD_OUT, Key, known_sides
 
 Floats = npt.NDArray[np.float32]
-VALIDATION_FRACTION = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +67,28 @@ class Part:
         features: float32 (n, d).
         species: names (n,).
         groups: int64 (n,).
+        deployments: int64 (n,), ids.
+        of_event: bool (n,), labels that were said of a whole event rather than of this frame.
     """
 
     features: Floats
     species: npt.NDArray[np.str_]
     groups: npt.NDArray[np.int64]
+    deployments: npt.NDArray[np.int64]
+    of_event: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Part:
         """The rows that are `chosen`."""
-        return Part(self.features[chosen], self.species[chosen], self.groups[chosen])
+        return Part(
+            self.features[chosen],
+            self.species[chosen],
+            self.groups[chosen],
+            self.deployments[chosen],
+            self.of_event[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,13 +98,11 @@ class Dataset:
     Attributes:
         classes: the k species to learn, by name.
         train: to learn from; every species of it is in `classes`.
-        validation: bool (n,), rows of `train` that choose the strength and the temperature.
         held_out: to judge by.
     """
 
     classes: tuple[str, ...]
     train: Part
-    validation: npt.NDArray[np.bool_]
     held_out: Part
 
 
@@ -167,17 +166,14 @@ def assert_apart(plan: Plan, split: Sequence[SplitRow]) -> None:
         assert media.deployment_id not in whole, f"deployment {media.deployment} is held out"
 
 
-def build_dataset(plan: Plan, features: Mapping[str, Floats], size: int, seed: int) -> Dataset:
+def build_dataset(plan: Plan, features: Mapping[str, Floats], size: int) -> Dataset:
     """Fill in the features.
 
     Args:
         features: SHA-256 -> float32 (size,), of every media of the plan.
-        seed: chooses the validation part of the training side.
     """
-    train = _part(plan.train, features, size)
-    return Dataset(
-        plan.classes, train, _validation(train, seed), _part(plan.held_out, features, size)
-    )
+    train, held_out = (_part(side, features, size) for side in (plan.train, plan.held_out))
+    return Dataset(plan.classes, train, held_out)
 
 
 def _part(media: Sequence[LabelledMedia], features: Mapping[str, Floats], size: int) -> Part:
@@ -186,13 +182,6 @@ def _part(media: Sequence[LabelledMedia], features: Mapping[str, Floats], size: 
         np.stack(vectors).astype(np.float32) if vectors else np.empty((0, size), np.float32),
         np.array([m.species for m in media], np.str_),
         np.array([m.event_id for m in media], np.int64),
+        np.array([m.deployment_id for m in media], np.int64),
+        np.array([m.scope == Scope.EVENT for m in media], np.bool_),
     )
-
-
-def _validation(train: Part, seed: int) -> npt.NDArray[np.bool_]:
-    """A part of the training side, cut between events, that leaves no species without labels."""
-    keys = [(EVENT, int(group)) for group in train.groups]
-    units = units_of(zip(keys, train.species.tolist(), strict=True))
-    nothing = Counter[str]()
-    chosen = hold_out(units, nothing, nothing, VALIDATION_FRACTION, seed, keep=1)
-    return np.array([key in chosen for key in keys], np.bool_)

@@ -5,38 +5,55 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-import numpy as np
+from threadpoolctl import threadpool_limits
 
-from monitor.classifier import Floats, Head
+from monitor.backbone.tail import Tail
 from monitor.config import Settings
 from monitor.domain import ModelState, RunState, TrapwatchError
-from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
+from monitor.log.suspects import SUSPECTS_KEY
 from monitor.models import ModelStore
-from monitor.training.card import Circumstances, build_card, card_page
+from monitor.training.alike import parts_of
+from monitor.training.bench import Bench, NotTuned
+from monitor.training.card import Circumstances, build_card, figures_of
+from monitor.training.card_page import card_page
 from monitor.training.champion import Champion, answers_of, find_champion, todays_name
-from monitor.training.dataset import Dataset, Plan, build_dataset, plan_learning
+from monitor.training.comparison import Answers
+from monitor.training.dataset import Dataset, Part, Plan, build_dataset
 from monitor.training.evaluate import Evaluation
 from monitor.training.gate import Verdict, decide, majority_baseline
-from monitor.training.head import FitOptions, FittedHead, fit_head
-from monitor.training.split import assign_sides
+from monitor.training.gather import (
+    Sources,
+    TrainingError,
+    make_plan,
+    unnamed_vectors,
+    usable_labels,
+)
+from monitor.training.head import FittedHead, fit_head
+from monitor.training.illustrate import illustrate
+from monitor.training.method import may_fine_tune, tuned_is_better
+from monitor.training.mistakes import mistakes_sheet
+from monitor.training.promises import (
+    judged_by,
+    promise_figures,
+    promise_of_version,
+    suspects,
+    with_promises,
+)
+from monitor.training.split import is_usable
+from monitor.training.tuning import prepare, tune
 
-ComputeMissing = Callable[[Sequence[int]], Mapping[str, Floats]]
+__all__ = ["Sources", "TrainingError", "TrainingOutcome", "train_once"]
 Progress = Callable[[str, float], None]
-COMPUTE_AT_ONCE = 64
-"""Media whose features are computed between two writes to the cache: what a kill can cost."""
-SHARE_OF_FEATURES = 0.6
-SHARE_OF_FIT = 0.3
+FEATURES_END, HEAD_END, TUNED_END = 0.3, 0.4, 0.9
+"""How much of all is done after each stage, for the progress bar."""
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(TrapwatchError):
-    """There is not enough to learn from yet; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +68,10 @@ class TrainingOutcome:
 
 def train_once(
     log: SpeciesLog,
-    features: FeatureStore,
+    sources: Sources,
     store: ModelStore,
     settings: Settings,
-    compute_missing: ComputeMissing,
+    bench: Bench | None,
     *,
     trigger: str,
     now: Callable[[], datetime],
@@ -65,9 +82,7 @@ def train_once(
     The caller holds the training lock: only one process trains.
 
     Args:
-        features: cached features; their layout is the one that is trained on.
-        compute_missing: media ids -> {SHA-256: float32 (features.size,)}; media that cannot be
-            read may be left out.
+        bench: what fine-tuning works with; None for a backbone that cannot be tuned.
         trigger: why, for the log: `schedule`, `cli` …
         now: the time in UTC.
         progress: told the stage and how much of all is done (0-1).
@@ -79,7 +94,7 @@ def train_once(
     run_id = log.start_run(settings.training.method, trigger, os.getpid(), now())
     reporter = _Reporter(log, run_id, progress)
     try:
-        run = _Run(log, features, store, settings, compute_missing, trigger, now, reporter)
+        run = _Run(log, sources, store, settings, bench, trigger, now, reporter)
         outcome = run.train()
         log.finish_run(run_id, RunState.SUCCEEDED, outcome.reason, now(), outcome.version)
     except BaseException as error:
@@ -113,13 +128,24 @@ class _Reporter:
             self._stage, self._written = stage, moment
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Challenger:
+    """What was learnt, and the media in the features that it takes."""
+
+    method: str
+    fitted: FittedHead
+    tail: Tail | None
+    dataset: Dataset
+    history: tuple[dict[str, float], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     log: SpeciesLog
-    features: FeatureStore
+    sources: Sources
     store: ModelStore
     settings: Settings
-    compute_missing: ComputeMissing
+    bench: Bench | None
     trigger: str
     now: Callable[[], datetime]
     report: Progress
@@ -128,105 +154,140 @@ class _Run:
         """All of it, step by step."""
         started, clock = self.now(), time.monotonic()
         self.store.remove_partials()
-        plan = self._plan()
-        vectors = self._vectors(plan)
-        plan = self._without(plan, vectors)
-        dataset = build_dataset(plan, vectors, self.features.size, self.settings.training.seed)
-        fitted = self._fit(dataset)
-        self.report("judging", SHARE_OF_FEATURES + SHARE_OF_FIT)
-        champion = find_champion(self.log, self.store, self.features.layout)
+        labelled = usable_labels(self.log, self.settings)
+        usable = [m for m in labelled if is_usable(m)]
+        reason = may_fine_tune(self.settings, usable) if self.bench else "no tunable backbone"
+        if self.bench is not None and reason is None:
+            prepare(self.bench.options)
+        champion = find_champion(self.log, self.store, self.sources.kept(None).layout)
+        vectors = self.sources.vectors(usable, champion.tail, self._share("features", FEATURES_END))
+        plan = make_plan(self.log, self.settings, labelled, vectors)
+        dataset = build_dataset(plan, vectors, self.sources.kept(None).size)
+        challenger, notes = self._learn(plan, dataset, champion, reason)
+        self.report("judging", TUNED_END)
         name = self.store.next_name([row.name for row in self.log.versions()])
-        verdict, mine, other = self._judge(name, dataset, fitted.head, champion)
+        unnamed = unnamed_vectors(self.log, plan, self.sources.kept(challenger.tail))
+        data, seen = challenger.dataset, dataset.held_out
+        fitted = with_promises(challenger.fitted, data, unnamed, self.settings, challenger.method)
+        plan, rows = judged_by(plan, fitted.head, data.held_out, champion, seen, self.log)
+        data = replace(data, held_out=data.held_out.where(rows))
+        challenger = replace(challenger, fitted=fitted, dataset=data)
+        verdict, said, mine, other = self._judge(name, challenger, champion, seen.where(rows))
         circumstances = Circumstances(
             started,
             time.monotonic() - clock,
             self.trigger,
             self.settings.training.seed,
             self.settings.classifier.backbone,
+            challenger.method,
+            challenger.history,
         )
-        notes = [champion.note] if champion.note else []
+        notes += [champion.note] if champion.note else []
         compared = (champion.name, other) if champion.name and other else None
         card = build_card(
             name, plan, self.log.split(), fitted, mine, compared, verdict, circumstances, notes
         )
+        with threadpool_limits(self.settings.classifier.threads or None):
+            card |= promise_figures(data, fitted, unnamed)
+        self.report("drawing", 0.92)
+        earlier = [(row.name, row.figures) for row in reversed(self.log.versions())]
+        mistakes = partial(mistakes_sheet, plan.held_out, said, self.log, self.settings)
+        card, files = illustrate(card, earlier, mistakes)
         self.report("publishing", 0.95)
-        sha256 = self.store.publish(name, fitted.head, card, card_page(card))
-        return self._register(name, sha256, verdict, champion.name, _figures(card))
+        page = card_page(card)
+        sha256 = self.store.publish(name, fitted.head, card, page, files, challenger.tail)
+        layout, figures = fitted.head.layout, figures_of(card) | promise_of_version(fitted.head)
+        outcome = self._register(name, layout, sha256, verdict, champion.name, figures)
+        self.log.put_state(SUSPECTS_KEY, suspects(name, plan, fitted), self.now())
+        return outcome
 
-    def _plan(self) -> Plan:
-        """Who learns and who judges. Sides are written down before anything is trained."""
-        training = self.settings.training
-        labelled, existing = self.log.labelled(), self.log.split()
-        least = training.min_labels_per_species
-        new = assign_sides(labelled, existing, training.holdout_fraction, training.seed, least)
-        plan = plan_learning(labelled, [*existing, *new], least)
-        _check_enough(plan)
-        self.log.add_split(new)
-        return plan
+    def _learn(
+        self, plan: Plan, dataset: Dataset, champion: Champion, reason: str | None
+    ) -> tuple[_Challenger, list[str]]:
+        """A head on the features of the live model; then fine-tuning, where it is wanted.
 
-    def _vectors(self, plan: Plan) -> dict[str, Floats]:
-        """Features of the plan's media: from the cache, else computed and kept there."""
-        self.report("features", 0.0)
-        vectors = self.features.get([m.sha256 for m in plan.media])
-        missing = [m.media_id for m in plan.media if m.sha256 not in vectors]
-        for start in range(0, len(missing), COMPUTE_AT_ONCE):
-            found = self.compute_missing(missing[start : start + COMPUTE_AT_ONCE])
-            self.features.put(list(found.items()))
-            # rounded as the cache does, so that the same labels give the same head either way
-            vectors |= {sha: _as_cached(vector) for sha, vector in found.items()}
-            self.report("features", SHARE_OF_FEATURES * start / len(missing))
-        return vectors
+        Args:
+            dataset: in the features of the live model.
+            reason: why fine-tuning is out of the question; None if it is not.
+        """
+        method = self.settings.training.method
+        if reason is not None and method == "finetune":
+            raise TrainingError(f"fine-tuning is not possible: {reason}")
+        layout = self.sources.kept(champion.tail).layout
+        head = _Challenger("head", self._fit(dataset, layout), champion.tail, dataset)
+        if self.bench is None:
+            return head, []
+        if reason is not None:
+            return head, [f"Only the head was trained: {reason}."] if method == "auto" else []
+        try:
+            tuned = self._tune(plan, head, champion)
+        except NotTuned as error:
+            if method == "finetune":
+                raise TrainingError(f"fine-tuning is not possible: {error}") from error
+            return head, [f"Only the head was trained: {error}."]
+        better, why = tuned_is_better(head.fitted, tuned.fitted, dataset)
+        if method == "auto" and not better:
+            return head, [f"Fine-tuning was tried and left out: {why}."]
+        return tuned, [f"Fine-tuned: {why}."]
 
-    def _without(self, plan: Plan, vectors: Mapping[str, Floats]) -> Plan:
-        """The plan for those media alone whose features could be had."""
-        lost = sum(m.sha256 not in vectors for m in plan.media)
-        if not lost:
-            return plan
-        there = [m for m in self.log.labelled() if m.sha256 in vectors]
-        least = self.settings.training.min_labels_per_species
-        smaller = plan_learning(there, self.log.split(), least)
-        left_out = {**plan.left_out, "their file could not be read": lost}
-        smaller = replace(smaller, left_out=left_out)
-        _check_enough(smaller)
-        return smaller
-
-    def _fit(self, dataset: Dataset) -> FittedHead:
-        training, classifier = self.settings.training, self.settings.classifier
-        options = FitOptions(
-            training.max_epochs, training.seed, classifier.device, classifier.threads
-        )
+    def _tune(self, plan: Plan, head: _Challenger, champion: Champion) -> _Challenger:
+        """From the network without a tail, and a head that is warm on its features."""
+        assert self.bench is not None
+        warm, dataset = head.fitted, head.dataset
+        if champion.tail is not None:
+            frozen = self.sources.vectors(plan.media, None, self._share("features", HEAD_END))
+            if any(m.sha256 not in frozen for m in plan.media):
+                raise NotTuned("the files of some labelled media cannot be read now")
+            dataset = build_dataset(plan, frozen, self.sources.kept(None).size)
+            warm = self._fit(dataset, self.sources.kept(None).layout)
 
         def report(stage: str, done: float) -> None:
-            self.report(stage, SHARE_OF_FEATURES + SHARE_OF_FIT * done)
+            self.report(stage, HEAD_END + (TUNED_END - HEAD_END) * done)
 
-        report("starting Keras", 0.0)
-        return fit_head(dataset, self.features.layout, options, report)
+        made = tune(self.bench, plan, dataset, warm, report)
+        return _Challenger("finetune", made.fitted, made.tail, made.dataset, made.history)
+
+    def _fit(self, dataset: Dataset, layout: str) -> FittedHead:
+        def report(stage: str, done: float) -> None:
+            self.report(stage, FEATURES_END + (HEAD_END - FEATURES_END) * done)
+
+        # Two threads of OpenBLAS that wait for each other on busy cores took 145 times as long.
+        with threadpool_limits(1):
+            return fit_head(dataset, layout, self.settings.training.seed, report, parts_of(layout))
+
+    def _share(self, stage: str, of_all: float) -> Callable[[float], None]:
+        return lambda done: self.report(stage, of_all * done)
 
     def _judge(
-        self, name: str, dataset: Dataset, head: Head, champion: Champion
-    ) -> tuple[Verdict, Evaluation, Evaluation | None]:
-        """The verdict, and the figures of the challenger and of the champion."""
-        held = dataset.held_out
-        mine, evaluation = answers_of(name, head, held, self.log)
+        self, name: str, challenger: _Challenger, champion: Champion, seen_by_champion: Part
+    ) -> tuple[Verdict, Answers, Evaluation, Evaluation | None]:
+        """The verdict, the challenger's answers, and the figures of it and of the champion.
+
+        Args:
+            seen_by_champion: the held-out media in the champion's features.
+        """
+        held = challenger.dataset.held_out
+        mine, evaluation = answers_of(name, challenger.fitted.head, held, self.log)
         theirs, other = None, None
         if champion.head is not None and champion.name is not None:
-            theirs, other = answers_of(champion.name, champion.head, held, self.log)
+            theirs, other = answers_of(champion.name, champion.head, seen_by_champion, self.log)
         gate = self.settings.training.gate
         protected = tuple(todays_name(species, self.log) for species in gate.protected_species)
         verdict = decide(
             held.species,
             mine,
             theirs,
-            majority_baseline(dataset.train.species, len(held)),
+            majority_baseline(challenger.dataset.train.species, len(held)),
             held.groups,
             gate.model_copy(update={"protected_species": protected}),
             self.settings.training.seed,
         )
-        return verdict, evaluation, other
+        return verdict, mine, evaluation, other
 
     def _register(
         self,
         name: str,
+        layout: str,
         sha256: str,
         verdict: Verdict,
         champion: str | None,
@@ -234,7 +295,7 @@ class _Run:
     ) -> TrainingOutcome:
         """Enter the version in the log, and let it go live if it may."""
         state = ModelState.CANDIDATE if verdict.accepted else ModelState.REJECTED
-        backbone, layout = self.settings.classifier.backbone, self.features.layout
+        backbone = self.settings.classifier.backbone
         reason, now = verdict.reason, self.now()
         self.log.add_version(name, state, backbone, layout, sha256, reason, figures, now)
         if not verdict.accepted:
@@ -242,32 +303,3 @@ class _Run:
         how = f"training, {self.trigger}"
         changed = self.log.go_live(name, reason, "training", now, how=how, instead_of=champion)
         return TrainingOutcome(name, changed is None, changed or reason, figures)
-
-
-def _check_enough(plan: Plan) -> None:
-    if len(plan.classes) >= 2:
-        return
-    learnt = ", ".join(plan.classes) or "none"
-    lacking = "; ".join(str(row) for row in plan.not_learnt)
-    raise TrainingError(
-        f"a classifier needs at least two species with enough labels; so far: {learnt}. "
-        + (f"Still lacking: {lacking}" if lacking else "Label frames of one more species")
-    )
-
-
-def _as_cached(vector: Floats) -> Floats:
-    return np.asarray(vector, np.float16).astype(np.float32)
-
-
-def _figures(card: dict[str, Any]) -> dict[str, Any]:
-    """The part of the card that lists of versions show."""
-    held, champion = card["held_out"], card["champion"]
-    keys = ("media", "accuracy", "macro_recall", "nll", "ece")
-    return {
-        "train_media": card["split"]["train_media"],
-        "species": len(card["classes"]),
-        "held_out": {key: held[key] for key in keys},
-        "champion": {key: champion["held_out"][key] for key in keys} if champion else None,
-        "gate": card["gate"],
-        "seconds": card["seconds"],
-    }

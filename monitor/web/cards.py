@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from monitor.domain import TrapwatchError
 from monitor.log.versions import VersionRow
-from monitor.training.evaluate import Evaluation, SpeciesFigures
+from monitor.training.evaluate import Evaluation, Share, SpeciesFigures
 from monitor.web.standing import share
 
 SAME_POINTS = 0.5
@@ -53,6 +53,16 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture beside a card: the file to show, and another form of it, if there is one."""
+
+    file: str
+    title: str
+    alt: str
+    other: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a confusion matrix. `shade` is 0-5, its share of the row; `right`: diagonal."""
 
@@ -86,6 +96,29 @@ def read_card(name: str, tree: dict[str, Any]) -> Card:
             f"the model card of {name} is not as trapwatch writes it ({error!r}); restore its "
             "directory from a backup"
         ) from error
+
+
+def pictures(files: Sequence[str], tree: dict[str, Any]) -> list[Picture]:
+    """The pictures of a version, in the order of its card; SVG before PNG of the same name.
+
+    Args:
+        files: names of those that may be shown.
+        tree: the card, which names some of them; those it does not know come last.
+    """
+    told = {str(p["name"]): p for p in tree.get("pictures", ())}
+    by_name: dict[str, list[str]] = {name: [] for name in told}
+    for file in sorted(files, reverse=True):
+        by_name.setdefault(file.rpartition(".")[0], []).append(file)
+    return [
+        Picture(
+            some[0],
+            str(told.get(name, {}).get("title") or name.replace("_", " ")),
+            str(told.get(name, {}).get("alt") or f"Plot {name}"),
+            some[1] if len(some) > 1 else None,
+        )
+        for name, some in by_name.items()
+        if some
+    ]
 
 
 def confusion_rows(held_out: Evaluation) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
@@ -122,8 +155,30 @@ def overall(a: Evaluation, b: Evaluation) -> list[Difference]:
     return [
         by_share("mean recall per species", a.macro_recall, b.macro_recall),
         by_share("right on all frames", a.accuracy, b.accuracy),
+        *_where_known("right on all events", a.event_accuracy, b.event_accuracy),
+        *_fewer("false alarms on blanks", a.false_alarms, b.false_alarms),
+        *_fewer("animals called blank", a.missed, b.missed),
         _by_number("negative log-likelihood (lower is better)", a.nll, b.nll),
         _by_number("calibration error (lower is better)", a.ece, b.ece),
+    ]
+
+
+def _where_known(what: str, a: float | None, b: float | None) -> list[Difference]:
+    """Nothing where the cards of both are of before this was measured."""
+    return [] if a is None and b is None else [by_share(what, a, b)]
+
+
+def _fewer(what: str, a: Share | None, b: Share | None) -> list[Difference]:
+    """The same of a share of which less is better."""
+    first, second = (one.share if one else None for one in (a, b))
+    turned = {"better": "worse", "worse": "better"}
+    return [
+        replace(
+            one,
+            verdict=turned.get(one.verdict, one.verdict),
+            words=one.words.replace(one.verdict, turned.get(one.verdict, one.verdict)),
+        )
+        for one in _where_known(what, first, second)
     ]
 
 

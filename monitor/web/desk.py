@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from monitor.log.reviewing import Standing, disagree
 from monitor.log.species_log import SpeciesLog
-from monitor.web.orders import UNLABELLED, Asked, Orders, Queue
+from monitor.log.suspects import MOST_SUSPECTS
+from monitor.web.orders import UNLABELLED, Asked, OpenFeatures, Orders, Queue
 
 LEASE = timedelta(minutes=10)
 ATTEMPTS = 5
@@ -22,9 +23,11 @@ SESSIONS = 500
 class Desk:
     """Which frames come next, for each reviewer. Safe to share between threads."""
 
-    def __init__(self, log: SpeciesLog, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, log: SpeciesLog, clock: Callable[[], datetime], features: OpenFeatures
+    ) -> None:
         self._log, self._clock = log, clock
-        self._orders = Orders(log, clock)
+        self._orders = Orders(log, clock, features)
         self._answered = _Answered()
         self._waiting: tuple[int, datetime] | None = None
 
@@ -70,6 +73,10 @@ class Desk:
         if kept is None or abs(self._clock() - kept[1]) > 2 * WAITING_FRESH:
             kept = self._count()
         return kept[0]
+
+    def alike(self, asked: Asked) -> int:
+        """As `Orders.alike`."""
+        return self._orders.alike(asked)
 
     def renew(self, asked: Asked) -> None:
         """Work out anew what is getting old; for after an answer was sent."""
@@ -127,6 +134,8 @@ class Desk:
     def _belong(self, media_ids: Sequence[int], queue: Queue) -> Collection[int]:
         if queue is Queue.FLAGGED:
             return set(self._log.flagged(media_ids))
+        if queue is Queue.SUSPECT:
+            return {one.media_id for one in self._log.suspects(MOST_SUSPECTS)}
         if queue is Queue.DISAGREEMENT:
             said = self._log.statements(media_ids)
             return {media_id for media_id in media_ids if disagree(said.get(media_id, []))}

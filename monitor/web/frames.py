@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.domain import MediaStatus, Sighting, Source
 from monitor.log.reviewing import disagree
+from monitor.log.suspects import MOST_SUSPECTS, Suspect
 from monitor.web.parts import Parts
 from monitor.web.people import Role, Visitor
 from monitor.web.showing import is_hidden
@@ -50,6 +51,10 @@ class FrameModel(_Value):
     box: tuple[float, float, float, float] | None
     alternatives: tuple[tuple[str, float], ...]
     observations: tuple[ObservationModel, ...]
+    species_set: Annotated[
+        tuple[str, ...] | None,
+        Field(description="What it may show, as sure as the model promises; null where none does."),
+    ]
     flagged: Annotated[bool, Field(description="Marked for a second look.")]
     hidden: Annotated[bool, Field(description="Its picture is not shown unless it is revealed.")]
     revealed: Annotated[bool, Field(description="Hidden, but shown to you for an hour.")]
@@ -75,6 +80,15 @@ class StatementModel(_Value):
     species: tuple[str, ...]
 
 
+class DoubtModel(_Value):
+    """Why a label looks wrong: what a training that had not learnt from it would have said."""
+
+    label: str
+    suggested: str
+    probability: float
+    version: str
+
+
 class FrameDetail(FrameModel):
     """A frame with its event and what people said of it."""
 
@@ -84,6 +98,7 @@ class FrameDetail(FrameModel):
     ]
     statements: Annotated[tuple[StatementModel, ...], Field(description="The newest first.")]
     disagreement: Annotated[bool, Field(description="People's last words differ.")]
+    doubt: Annotated[DoubtModel | None, Field(description="Null unless its label looks wrong.")]
     dimensions: Annotated[
         tuple[int, int] | None, Field(description="Width and height, upright; null if unknown.")
     ]
@@ -101,6 +116,7 @@ def details_of(here: Parts, who: Visitor, media_ids: Sequence[int]) -> list[Fram
     seen = _Seen(here, who, tuple(dict.fromkeys((*media_ids, *in_films))))
     statements = here.log.statements(media_ids)
     dimensions = here.log.dimensions(media_ids)
+    doubts = _doubts(here, seen, media_ids)
     details = []
     for media_id in media_ids:
         if media_id not in seen.sightings:
@@ -110,10 +126,18 @@ def details_of(here: Parts, who: Visitor, media_ids: Sequence[int]) -> list[Fram
             "film": tuple(seen.strip(frame) for frame in films[media_id]),
             "statements": tuple(said),
             "disagreement": disagree(said),
+            "doubt": doubts.get(media_id),
             "dimensions": dimensions.get(media_id),
         }
         details.append(FrameDetail.model_validate(seen.values(media_id) | more))
     return details
+
+
+def _doubts(here: Parts, seen: _Seen, media_ids: Sequence[int]) -> dict[int, Suspect]:
+    """Those of these media whose label looks wrong; mostly none is labelled, and none asked for."""
+    labelled = [m for m in media_ids if seen.is_labelled(m)]
+    found = here.log.suspects(MOST_SUSPECTS) if labelled else []
+    return {one.media_id: one for one in found}
 
 
 class _Seen:
@@ -124,6 +148,11 @@ class _Seen:
         self._private = here.private.names()
         self._flagged = set(here.log.flagged(media_ids, limit=len(media_ids)))
         self.sightings = {s.media_id: s for s in here.log.sightings_of(media_ids)}
+
+    def is_labelled(self, media_id: int) -> bool:
+        """Whether a person said what is in it."""
+        sighting = self.sightings.get(media_id)
+        return sighting is not None and sighting.source is Source.LABEL
 
     def all(self) -> list[dict[str, object]]:
         """The values of every frame."""

@@ -6,20 +6,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.domain import Sighting
+from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
-from monitor.review import order_queue
+from monitor.review.asking import ask_next
 
 FEW, MANY = 2_000, 20_000
 """So many candidates are ordered at first, and where those do not do (a night of waving grass is
-one event of thousands of unsure frames): 50 and 250 ms on a million media."""
+one event of thousands of unsure frames): 50 and 250 ms on a million media, and half a second more
+to compare their features."""
 KEPT_ORDERS = 32
 TOO_OLD = 10
 """An order this many times older than it may be is not used any more, not even once."""
+OpenFeatures = Callable[[], AbstractContextManager[FeatureStore | None]]
+"""Opens the feature cache, if there is one (`monitor.review.features.features_of`)."""
 
 
 class Queue(StrEnum):
@@ -29,6 +34,7 @@ class Queue(StrEnum):
     NEWEST = "newest"
     FLAGGED = "flagged"
     DISAGREEMENT = "disagreement"
+    SUSPECT = "suspect"
 
 
 UNLABELLED = (Queue.INFORMATIVE, Queue.NEWEST)
@@ -37,6 +43,7 @@ FRESH = {
     Queue.NEWEST: timedelta(seconds=3),
     Queue.FLAGGED: timedelta(seconds=3),
     Queue.DISAGREEMENT: timedelta(seconds=10),
+    Queue.SUSPECT: timedelta(seconds=10),
 }
 """How old an order may be before it is renewed."""
 
@@ -52,21 +59,23 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
+    """`is_whole`: there are no more candidates than were ordered here; `alike`: so many of them are
+    not asked about, because they look like others of their event."""
+
     media_ids: tuple[int, ...]
     limit: int
     made_at: datetime
-
-    @property
-    def is_whole(self) -> bool:
-        """True if there are no more candidates than these."""
-        return len(self.media_ids) < self.limit
+    is_whole: bool
+    alike: int = 0
 
 
 class Orders:
     """The orders that are in use. Safe to share between threads."""
 
-    def __init__(self, log: SpeciesLog, clock: Callable[[], datetime]) -> None:
-        self._log, self._clock = log, clock
+    def __init__(
+        self, log: SpeciesLog, clock: Callable[[], datetime], features: OpenFeatures
+    ) -> None:
+        self._log, self._clock, self._features = log, clock, features
         self._kept: OrderedDict[Asked, _Order] = OrderedDict()
         self._lock = threading.Lock()
         self._making = threading.Lock()
@@ -86,6 +95,12 @@ class Orders:
             yield kept.media_ids
         if not kept.is_whole:
             yield self._make(asked, MANY).media_ids
+
+    def alike(self, asked: Asked) -> int:
+        """Unlabelled frames that are not asked about, because they look like others of their event
+        that are; 0 where the order does not reach so far."""
+        kept = self._get(asked)
+        return kept.alike if kept is not None else 0
 
     def renew(self, asked: Asked) -> None:
         """Make the order anew if it is getting old; for after an answer was sent."""
@@ -130,17 +145,24 @@ class Orders:
     def _order(self, asked: Asked, limit: int) -> _Order:
         now = self._clock()
         if asked.queue is Queue.INFORMATIVE:
-            found = self._log.queue_candidates(limit, asked.species, asked.deployment)
-            ranked = order_queue(found, self._log.label_counts(), limit)
-            return _Order(tuple(c.media_id for c in ranked), limit, now)
+            candidates = self._log.queue_candidates(limit, asked.species, asked.deployment)
+            with self._features() as features:
+                ranked = ask_next(self._log, candidates, features, limit)
+            whole = len(candidates) < limit
+            alike = len(candidates) - len(ranked) if whole else 0
+            return _Order(tuple(c.media_id for c in ranked), limit, now, whole, alike)
+        found = self._found(asked, limit)
+        kept = found if asked.queue in UNLABELLED else self._restricted(found, asked)
+        return _Order(tuple(kept), limit, now, len(found) < limit)
+
+    def _found(self, asked: Asked, limit: int) -> list[int]:
         if asked.queue is Queue.NEWEST:
-            newest = self._log.newest_unlabelled(limit, asked.species, asked.deployment)
-            return _Order(tuple(newest), limit, now)
+            return self._log.newest_unlabelled(limit, asked.species, asked.deployment)
         if asked.queue is Queue.FLAGGED:
-            found_ids = self._log.flagged(limit=limit)
-        else:
-            found_ids = self._log.disagreements(limit)
-        return _Order(tuple(self._restricted(found_ids, asked)), limit, now)
+            return self._log.flagged(limit=limit)
+        if asked.queue is Queue.SUSPECT:
+            return [one.media_id for one in self._log.suspects(limit)]
+        return self._log.disagreements(limit)
 
     def _restricted(self, media_ids: list[int], asked: Asked) -> list[int]:
         """Those of the species (by the best statement there is) and the deployment asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,9 +18,11 @@ from monitor.looks import Looks
 from monitor.models import ModelStore
 from monitor.pictures import PICTURES_FOLDER, Pictures
 from monitor.privacy import PrivateSpecies
+from monitor.review.features import features_of
 from monitor.station import backbone_options, decode_rules
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk
+from monitor.web.group_desk import GroupDesk
 from monitor.web.reveals import Reveals
 
 
@@ -34,6 +37,7 @@ class Parts:
     pictures: Pictures
     looks: Looks
     desk: Desk
+    groups: GroupDesk
     detections: KeptDetections
     private: PrivateSpecies
     reveals: Reveals
@@ -54,6 +58,7 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     rules = decode_rules(settings)
     most_bytes = settings.web.picture_cache_mb * 1024 * 1024
     private = PrivateSpecies(settings.web.private_species, log.called_today)
+    features = partial(features_of, settings, log)
     return Parts(
         settings,
         log,
@@ -67,7 +72,8 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
             folders=settings.watch.folders,
         ),
         Looks(backbone_options(settings), rules),
-        Desk(log, clock),
+        Desk(log, clock, features),
+        GroupDesk(log, clock, features),
         KeptDetections(log.detections, private.names),
         private,
         Reveals(clock),

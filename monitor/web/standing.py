@@ -151,3 +151,14 @@ def clock(text: str, zone: ZoneInfo) -> str:
 
 def _there(text: str, zone: ZoneInfo) -> datetime:
     return parse_iso_utc(text).astimezone(zone)
+
+
+def what_helps(species: dict[str, Any]) -> str:
+    """What a person can do for a species: one row of `learning` in `status_of`."""
+    if species["labels_until_learnt"]:
+        return f"{counted(species['labels_until_learnt'], 'more label')} until it is learnt"
+    if not species["known"]:
+        return "learnt at the next training"
+    if species["recall"] is None:
+        return "label it at one more place or time, to see what is found"
+    return "learnt; more labels of other places and times still help"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import monitor
+from monitor.log.engine import choose_sqlite
 
 from .drill import Drill, Zygote, fill
 
@@ -134,6 +135,21 @@ def _wider_events(drill: Drill, zygote: Zygote) -> None:
     drill.configure(gap=60)
 
 
+def _words_of_an_older_release(drill: Drill, zygote: Zygote) -> None:
+    """Superseded predictions of the species that is shown: each re-score once left them."""
+    connection = choose_sqlite().module.connect(str(drill.data / "trapwatch.db"), timeout=30)
+    with connection:
+        connection.execute(
+            "INSERT INTO prediction (media_id, model_version_id, deployment_id, species_id,"
+            " probability, alternatives, at, captured_at, current)"
+            " SELECT p.media_id, v.id, p.deployment_id, p.species_id, p.probability,"
+            " p.alternatives, p.at, p.captured_at, 0 FROM prediction p"
+            " JOIN model_version v ON v.name = 'v0001' AND v.id <> p.model_version_id"
+            " WHERE p.current = 1 ON CONFLICT DO NOTHING"
+        )
+    connection.close()
+
+
 def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
     place = "log.runs.RunQueries.run_progress"
     assert zygote.run(drill, "train", "--force", kill=(place, "after", 2)) == -9
@@ -165,7 +181,7 @@ SCENARIOS: dict[str, Scenario] = {
     "log.media.MediaQueries.set_deployments": Scenario("fresh", ONCE),
     "log.media.MediaQueries.take_in": Scenario("fresh", ONCE),
     "log.predictions.PredictionQueries.drop_unchanged_history": Scenario(
-        "twice", ("housekeeping",)
+        "twice", ("housekeeping",), _words_of_an_older_release
     ),
     "log.predictions.PredictionQueries.rescore": Scenario("gated", ONCE),
     "log.reviewing.ReviewQueries.flag": REVIEW,

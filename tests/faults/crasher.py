@@ -59,13 +59,13 @@ def arm(place: str, when: str, n: int) -> None:
     """Put a bomb beside every commit and every rename of this process."""
     from sqlalchemy.engine.default import DefaultDialect
 
-    from monitor.log.features import FeatureStore
+    from monitor.log.features import CacheFile
 
     bomb = Bomb(place, when, n)
     DefaultDialect.do_commit = bomb.around(DefaultDialect.do_commit)  # type: ignore[method-assign]
     os.replace, os.rename = bomb.around(os.replace), bomb.around(os.rename)
-    opened = FeatureStore._open
-    FeatureStore._open = lambda store: _Cache(opened(store), bomb)  # type: ignore[method-assign]
+    opened = CacheFile._open
+    CacheFile._open = lambda file: _Cache(opened(file), bomb)  # type: ignore[method-assign]
 
 
 class _Cache:

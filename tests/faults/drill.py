@@ -31,7 +31,6 @@ training:
   schedule: "{schedule}"
   min_new_labels: {min_new_labels}
   min_labels_per_species: 2
-  max_epochs: 20
   enabled: {enabled}
 models: {{directory: data/models}}
 web: {{enabled: {web}, port: {port}}}

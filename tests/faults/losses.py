@@ -116,7 +116,7 @@ def _model_losses(drill: Drill) -> list[str]:
     rows = drill.query("SELECT name, weights_sha256, state FROM model_version")
     for name, sha, _state in rows:
         try:
-            store.load_head(name, sha)
+            store.load(name, sha)
             store.card(name)
         except ModelError as error:
             found.append(f"broken model: {error}")

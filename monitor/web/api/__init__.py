@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from monitor.web.api import (
     charts,
     events,
+    groups,
     labels,
     me,
     media,
@@ -19,5 +20,5 @@ from monitor.web.api import (
 from monitor.web.problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-for part in (sightings, events, labels, review, species, models, status, media, charts, me):
+for part in (sightings, events, labels, review, groups, species, models, status, media, charts, me):
     router.include_router(part.router)

@@ -71,6 +71,13 @@ class Seen(BaseModel):
         )
 
 
+REQUEST = Field(
+    None,
+    pattern=r"^[A-Za-z0-9_-]{1,64}$",
+    description="Your own name for this act: sent again after a lost answer, it counts once.",
+)
+
+
 class Saying(BaseModel):
     """A label: what is in these frames."""
 
@@ -79,11 +86,7 @@ class Saying(BaseModel):
     media_ids: list[MediaId] = Field(min_length=1, max_length=MOST_MEDIA)
     observations: list[Seen] = Field(min_length=1, max_length=MOST_OBSERVATIONS)
     scope: Scope = Field(Scope.FRAME, description="event: of every frame of their events.")
-    request: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="Your own name for this act: sent again after a lost answer, it counts once.",
-    )
+    request: str | None = REQUEST
     insist: bool = Field(False, description="The species is a new one, though nearly a known one.")
     exact: bool = Field(False, description="What is left out is forgotten, not kept from before.")
 
@@ -153,7 +156,7 @@ def label(saying: Saying, here: Here, who: Reviewer) -> Said | JSONResponse:
             request=saying.request,
         )
     except UnknownSpecies as error:
-        return _near_miss(error)
+        return near_miss(error)
     except RequestTaken as error:
         raise HTTPException(409, str(error)) from None
     here.desk.answered(who.session, outcome.media_ids)
@@ -200,7 +203,8 @@ def _refuse_rejected(here: Parts, media_ids: list[int]) -> None:
         )
 
 
-def _near_miss(error: UnknownSpecies) -> JSONResponse:
+def near_miss(error: UnknownSpecies) -> JSONResponse:
+    """The answer to a name that nobody knows."""
     words = str(error)
     if error.nearest is not None:
         words = f"no species is called that, but there is '{error.nearest}': is it meant?"

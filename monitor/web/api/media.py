@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -106,7 +106,9 @@ def look(
     try:
         check_head(head)
         data, _ = here.pictures.original(media_id)
-        return _answer(here.looks.look(data, head, _class_of(species, sighting, head, here)))
+        name = _class_of(species, sighting, head, here)
+        tail = partial(here.store.load_tail, row.name, head)
+        return _answer(here.looks.look(data, head, name, tail))
     except ImageRejected as error:
         raise HTTPException(404, f"media {media_id} cannot be shown: {error}") from error
     except (NoLook, BackboneError) as error:

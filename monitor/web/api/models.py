@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from monitor.domain import How, ModelState
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
-from monitor.models import PLOT_NAME, ModelDamaged, ModelError, ModelStore
+from monitor.models import MISTAKES_FILE, PLOT_NAME, ModelDamaged, ModelError, ModelStore
 from monitor.web.parts import Here, Parts
-from monitor.web.people import Admin, Viewer, name_of
+from monitor.web.people import Admin, Role, Viewer, Visitor, name_of, needs
 
 router = APIRouter(tags=["models"])
 
@@ -82,8 +82,11 @@ def show(version: str, here: Here, who: Viewer) -> VersionWithCard:
     responses={200: {"content": {"image/svg+xml": {}, "image/png": {}}}},
 )
 def plot(version: str, file: str, here: Here, who: Viewer) -> Response:
-    """A plot that was published with the version."""
+    """A plot that was published with the version; the sheet of mistakes, which shows frames, only
+    to reviewers."""
     version_row(here, version)
+    if not may_see(file, who):
+        raise HTTPException(403, needs(Role.REVIEWER))
     if file not in plots_of(here.store, version):
         raise HTTPException(404, f"{version} has no plot '{file}'")
     path = here.store.path(version) / file
@@ -108,7 +111,7 @@ def roll_back(here: Here, who: Admin, seen: SeenLive = None) -> Live:
             name = here.log.roll_back(
                 by,
                 here.clock(),
-                usable=lambda row: here.store.load_head(row.name, row.weights_sha256),
+                usable=lambda row: here.store.load(row.name, row.weights_sha256),
                 how=How.WEB,
             )
         except LogError as error:
@@ -125,7 +128,7 @@ def promote(version: str, here: Here, who: Admin, seen: SeenLive = None) -> Live
     if row.state is not ModelState.LIVE:
         _must_still_be_live(here, seen)
         with _damage_told():
-            here.store.load_head(version, row.weights_sha256)
+            here.store.load(version, row.weights_sha256)
         here.log.go_live(version, f"promoted by {by}", by, here.clock(), how=How.WEB)
     return Live(live=version)
 
@@ -136,6 +139,12 @@ def version_row(here: Parts, name: str) -> VersionRow:
         return here.log.version(name)
     except LogError as error:
         raise HTTPException(404, str(error)) from None
+
+
+def may_see(plot: str, who: Visitor) -> bool:
+    """Whether somebody may see a plot: a sheet of frames stays as it was made, whatever people
+    say of one of them later, and so it is not for everybody."""
+    return plot != MISTAKES_FILE or who.role >= Role.REVIEWER
 
 
 def plots_of(store: ModelStore, version: str) -> list[str]:

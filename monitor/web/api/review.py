@@ -40,6 +40,9 @@ class Handed(BaseModel):
 
     frames: list[FrameDetail]
     waiting: int = Field(description="Frames that nobody has labelled, counted a moment ago.")
+    alike: int = Field(
+        description="Of those asked for: not handed out, as they look like others of their event."
+    )
 
 
 class GivenBack(BaseModel):
@@ -70,7 +73,7 @@ def next_frames(wish: Wish, here: Here, who: Reviewer, later: BackgroundTasks) -
     later.add_task(here.desk.renew, asked)
     frames = details_of(here, who, media_ids)
     here.pictures.make_ahead([f.media_id for f in frames if not f.hidden], "screen")
-    return Handed(frames=frames, waiting=here.desk.waiting())
+    return Handed(frames=frames, waiting=here.desk.waiting(), alike=here.desk.alike(asked))
 
 
 @router.post("/review/release")

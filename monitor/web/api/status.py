@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from monitor.domain import iso_utc
 from monitor.status import status_of
@@ -13,6 +13,20 @@ from monitor.web.parts import Here
 from monitor.web.people import Viewer
 
 router = APIRouter(tags=["status"])
+
+
+class Learning(BaseModel):
+    """Whether the labels of one species teach the classifier; None: nothing to measure by."""
+
+    species: str
+    labels: int
+    training_labels: int
+    held_out: int
+    known: bool = Field(description="Whether the live model knows it.")
+    recall: float | None = Field(description="The live model's, on held-out media, 0-1.")
+    recall_interval: tuple[float, float] | None = Field(description="Of 95 %, by events.")
+    labels_until_learnt: int
+    gained: float | None = Field(description="What the last accepted training added to recall.")
 
 
 class Status(BaseModel):
@@ -27,7 +41,10 @@ class Status(BaseModel):
     watch: dict[str, Any] | None
     unreadable: list[dict[str, str]]
     live_model: dict[str, Any] | None
+    rescoring: dict[str, Any] | None
     training: dict[str, Any]
+    learning: list[Learning]
+    labels_until_training: int
     disk: dict[str, Any]
     today: dict[str, Any]
     silent_deployments: list[dict[str, Any]]

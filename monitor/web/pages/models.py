@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from monitor.domain import TrapwatchError
 from monitor.web import cards, standing
-from monitor.web.api.models import plots_of, version_row
+from monitor.web.api.models import may_see, plots_of, version_row
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Viewer
 from monitor.web.rendering import page
@@ -67,7 +67,10 @@ def model(request: Request, version: str, here: Here, who: Viewer) -> Response:
         names=names,
         confusion=confusion,
         compared=cards.overall(card.champion[1], card.held_out) if card and card.champion else [],
-        plots=plots_of(here.store, version),
+        plots=cards.pictures(
+            [plot for plot in plots_of(here.store, version) if may_see(plot, who)],
+            card.tree if card else {},
+        ),
         **_words(here),
     )
 

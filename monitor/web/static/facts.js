@@ -40,6 +40,10 @@ function opinions(said) {
 function details(frame, said) {
   const rows = [];
   const row = (name, value) => rows.push(element("dt", {}, name), element("dd", {}, value));
+  if (frame.doubt) {
+    const { label, suggested, probability, version } = frame.doubt;
+    row("Looks wrong", `${version}, trained without this label, would say ${suggested} ${percent(probability)}, not ${label}`);
+  }
   if (!frame.disagreement && said.length > 1) row("Said by", said.map((one) => `${one.by}: ${one.species.join(" and ")}`).join("; "));
   if (frame.source === "label" && frame.alternatives.length) {
     row("Model", `${frame.alternatives[0][0]} ${percent(frame.alternatives[0][1])}`);

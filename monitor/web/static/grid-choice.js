@@ -69,7 +69,9 @@ function rowsOf(sizes, columns) {
 export const suggestionOf = (frame) =>
   frame.source === "prediction" && frame.species !== "unknown" ? frame.species : null;
 
-export function grouped(frames, order) {
+// `alike`: the groups that the station found, where they are asked for: [{ id, species, probability, ids }].
+export function grouped(frames, order, alike = []) {
+  if (order === "alike") return gathered(new Map(frames.map((frame) => [frame.media_id, frame])), alike);
   if (order === "newest") return frames.length ? [{ title: "Newest first", frames }] : [];
   const keyOf = order === "deployment" ? (frame) => frame.deployment : (frame) => suggestionOf(frame) ?? "";
   const groups = new Map();
@@ -84,6 +86,15 @@ export function grouped(frames, order) {
   // Where one key press confirms the most comes first: the frames expected to be right.
   const right = (group) => (group.key ? group.frames.reduce((sum, frame) => sum + frame.probability, 0) : -1);
   return found.sort((a, b) => right(b) - right(a));
+}
+
+function gathered(frames, alike) {
+  return alike.map(({ species, probability, ids }) => {
+    const of = ids.map((id) => frames.get(id)).filter(Boolean);
+    const places = [...new Set(of.map((frame) => frame.deployment))].sort().join(", ");
+    const guess = species && species !== "unknown" ? `the model says ${species} ${Math.round(probability * 100)} %` : "the model has no suggestion";
+    return { title: `${of.length} look-alikes at ${places}: ${guess}`, frames: of };
+  });
 }
 
 // The labels by which the model's word is confirmed: species -> media ids; and who is left out.

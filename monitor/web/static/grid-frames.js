@@ -1,6 +1,6 @@
 // The frames of the grid: fetched batch by batch, and looked at again for what others labelled.
 
-import { get } from "./api.js";
+import { ask, get, post } from "./api.js";
 
 const FRESH_SECONDS = 60; // what was read so long ago counts as known
 const MOST_PAGES = 20; // of one look again: what it does not reach is asked for one by one
@@ -12,6 +12,7 @@ export class GridFrames {
   constructor() {
     this.frames = new Map(); // id -> frame; of labelled ones, `before` is what it was
     this.next = null;
+    this.alike = []; // the groups among them: [{ id, species, probability, ids }]
   }
 
   // Fill a batch: { frames: Map, next: where to begin }. `tell(reached)` is called while the
@@ -27,9 +28,32 @@ export class GridFrames {
     } while (batch.next !== null && batch.frames.size < count);
   }
 
+  // Fill a batch with groups of look-alikes, which are ours for ten minutes. Its `next` is where to
+  // begin: the groups that were passed over.
+  async fillAlike(batch, count) {
+    const passed = batch.next ?? [];
+    const { groups } = await post("/review/groups/take", { frames: Math.min(500, count), passed: passed.slice(-1000) });
+    for (const { id, species, probability, frames } of groups) {
+      for (const frame of frames) batch.frames.set(frame.media_id, frame);
+      this.#see(frames);
+      batch.alike.push({ id, species, probability, ids: frames.map((frame) => frame.media_id) });
+    }
+    batch.next = groups.length ? [...passed, ...groups.map((group) => group.id)] : null;
+  }
+
   show(batch) {
     this.frames = batch.frames;
     this.next = batch.next;
+    this.alike = batch.alike;
+  }
+
+  // Keep the groups for us, or give them back to others.
+  hold() { return this.#held("/review/groups/hold"); }
+  release() { return this.#held("/review/release"); }
+
+  async #held(path) {
+    const media_ids = this.alike.flatMap((group) => group.ids).slice(0, 500);
+    if (media_ids.length) await ask(path, { method: "POST", body: { media_ids }, keepalive: true }).catch(() => {}); // they lapse by themselves
   }
 
   // Who labelled these meanwhile, at the last look or, where that is too long ago, by now.

@@ -12,6 +12,7 @@ import { remembered } from "./line.js";
 import { speciesBox } from "./species.js";
 
 const LOOK_AGAIN_SECONDS = 15; // coming back to the page after longer, it asks what others labelled
+const HOLD_MS = 4 * 60_000; // groups are ours for ten minutes at a time
 const byId = (id) => document.getElementById(id);
 const [form, groups, notice] = [byId("which"), byId("groups"), byId("notice")];
 const parameters = new URLSearchParams(location.search);
@@ -53,14 +54,19 @@ async function load(cursor = null) {
   const mine = loading = new AbortController();
   groups.setAttribute("aria-busy", "true");
   notice.textContent = "Looking for unlabelled frames …";
-  const batch = { frames: new Map(), next: cursor };
+  const batch = { frames: new Map(), alike: [], next: cursor };
+  const isAlike = form.elements.order.value === "alike";
+  await frames.release();
+  if (mine !== loading) return;
   const tell = (reached) => {
     byId("stop").hidden = false;
     notice.textContent = `Searching back … reached ${reached?.slice(0, 10) ?? "the oldest frames"}, ${batch.frames.size} found.`;
   };
   let problem = null;
   try {
-    await frames.fill(batch, query(), Number(form.elements.count.value), { signal: mine.signal, tell });
+    const count = Number(form.elements.count.value);
+    if (isAlike) await frames.fillAlike(batch, count);
+    else await frames.fill(batch, query(), count, { signal: mine.signal, tell });
   } catch (error) {
     if (mine !== loading) return; // another search took its place
     if (error.name !== "AbortError") problem = error.message;
@@ -77,7 +83,7 @@ function draw(cursor, problem) {
   waiting = labels.waiting();
   groups.replaceChildren();
   boxes.clear();
-  const found = choice.grouped([...frames.frames.values()], form.elements.order.value);
+  const found = choice.grouped([...frames.frames.values()], form.elements.order.value, frames.alike);
   found.forEach((group, place) => groups.append(view.groupBox(group, place, selectGroup, mayReview)));
   order = found.flatMap((group) => group.frames.map((frame) => frame.media_id));
   sizes = found.map((group) => group.frames.length);
@@ -95,6 +101,7 @@ function noticeOf(cursor, problem) {
   if (problem) return [`The frames could not be listed: ${problem} `, again];
   if (!order.length && frames.next !== null) return ["Stopped before any frame was found. “Next frames” searches on."];
   if (order.length) return mayReview ? [] : ["You may look at these frames. To label them, log in as somebody who may review."];
+  if (form.elements.order.value === "alike") return [`No ${cursor ? "other " : ""}unlabelled frames look alike enough to be decided together.`];
   if (cursor !== null) return ["There are no more unlabelled frames like these. “Back to the first” shows those you passed over."];
   const isFiltered = Object.values(query()).some(Boolean);
   return [isFiltered ? "No unlabelled frame is like that. Ask for less above." : "Every frame is labelled. There is nothing to do here."];
@@ -105,6 +112,13 @@ function reload() {
   const kept = new URLSearchParams(Object.entries(shown).filter(([, value]) => value));
   history.replaceState(null, "", `?${kept}`);
   groups.dataset.size = form.elements.size.value;
+  fit();
+}
+
+// Groups of look-alikes are found among all frames: the filters are not for them.
+function fit() {
+  const isAlike = form.elements.order.value === "alike";
+  for (const control of [form.elements.deployment, form.elements.min_probability, which.input]) control.disabled = isAlike;
 }
 
 // --- What is selected ---
@@ -131,6 +145,12 @@ function selectGroup(ids) {
   const open = ids.filter(isOpen);
   select(choice.added(choice.NOTHING, open));
   if (open.length) stand(open[0], true);
+}
+
+function selectGroupHere() {
+  const boxesHere = [...(boxes.get(here)?.closest(".cells").querySelectorAll(".cell") ?? [])];
+  const ids = boxesHere.map((box) => Number(box.dataset.id)).filter(isOpen);
+  if (ids.length) select(choice.added(choice.NOTHING, ids));
 }
 
 // The keyboard stands at one frame: that one is the tab stop.
@@ -280,7 +300,7 @@ async function lookAgain() {
 // --- Keys and buttons ---
 
 const KEYS = {
-  Enter: agree, b: () => labelAll("blank"), u: () => labelAll("unknown"), z: undo, n: next,
+  Enter: agree, b: () => labelAll("blank"), u: () => labelAll("unknown"), z: undo, n: next, g: selectGroupHere,
   o: () => { if (here !== null) look(here); },
   "/": () => other.input.focus(),
   Escape: () => select(choice.NOTHING),
@@ -356,7 +376,12 @@ document.addEventListener("visibilitychange", lookAgain);
 addEventListener("focus", lookAgain);
 byId("filters").open = matchMedia("(min-width: 48rem)").matches;
 byId("labelling").hidden = !mayReview;
+form.elements.order.querySelector("[value=alike]").disabled = !mayReview;
 groups.dataset.size = form.elements.size.value;
+addEventListener("pagehide", () => frames.release());
+addEventListener("pageshow", (event) => { if (event.persisted) frames.hold(); });
+setInterval(() => { if (!document.hidden) frames.hold(); }, HOLD_MS);
+fit();
 labels.start();
 offerDeployments(byId("deployments"));
 changed();

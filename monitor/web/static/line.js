@@ -77,6 +77,10 @@ export function numbered(frame, recent, list) {
       for (const species of one.species) offer(species, "opinion", likely.get(species.toLowerCase()) ?? null);
     }
   }
+  if (frame.doubt) { // what the training suggests, and what was said: one of them will be right
+    offer(frame.doubt.suggested, "model", frame.doubt.probability);
+    offer(frame.doubt.label, "opinion", likely.get(frame.doubt.label.toLowerCase()) ?? null);
+  }
   for (const [species, probability] of frame.alternatives) offer(species, "model", probability);
   for (const species of recent) offer(species, "recent");
   const common = [...list].sort((a, b) => b.labels - a.labels || a.name.localeCompare(b.name));
@@ -119,9 +123,9 @@ export function bestWord(frame) {
 }
 
 // No frame comes although some have no label: others hold them. Only where all of those are asked for.
-export function withOthers({ wanted, waiting }) {
+export function withOthers({ wanted, waiting, alike }) {
   const isAll = wanted && ["informative", "newest"].includes(wanted.queue) && !wanted.species && !wanted.deployment;
-  return Boolean(isAll && waiting > 0);
+  return isAll ? Math.max(0, waiting - alike) : 0;
 }
 
 // Frames an hour, once there is enough to tell.

@@ -87,7 +87,8 @@ function drawNothing() {
   const words = session.problem
     ?? (session.isAsking || session.waiting === null ? "Fetching frames …" : skipped
       ? `That was all for now; ${skipped} you left without a label. ← goes back to them.`
-      : withOthers(session) ? `Others have the last ${session.waiting} frames before them. What they leave comes here by itself.`
+      : withOthers(session) ? `Others have the last ${withOthers(session)} frames before them. What they leave comes here by itself.`
+      : session.alike ? `The last ${session.alike} frames look like others of their event. The grid shows them together: order “Look-alikes”.`
       : "All done here. New frames appear by themselves when cameras send some.");
   if (at("stage").dataset.words !== words) announce(words);
   at("stage").dataset.words = words;

@@ -24,6 +24,7 @@ export class Session extends EventTarget {
   staged = [];
   wholeEvent = false;
   waiting = null; // frames without a label, as the station counted them
+  alike = 0; // of them, those never asked about: they look like others of their event
   problem = null; // why no frames come, in words
   done = read(sessionStorage, "trapwatch.done", []); // [{request, act_id, media_id, media_ids, entry}]
   counted = read(sessionStorage, "trapwatch.counted", { done: 0, since: null });
@@ -193,12 +194,12 @@ export class Session extends EventTarget {
     const timer = setTimeout(() => this.#asking?.abort(), 30_000);
     try {
       const body = { count: missing, holding: this.held(), ...this.wanted };
-      const { frames, waiting } = await ask("/review/next", { method: "POST", body, signal });
+      const { frames, waiting, alike } = await ask("/review/next", { method: "POST", body, signal });
       if (signal.aborted) return;
       this.#keep(body.holding, frames);
       const before = this.frame;
       this.line = extended(this.line, frames);
-      [this.waiting, this.problem, this.#renewed] = [waiting, null, Date.now()];
+      [this.waiting, this.alike, this.problem, this.#renewed] = [waiting, alike, null, Date.now()];
       this.#dry = frames.length < missing;
       this.#asking = null;
       this.#tell(before ? "progress" : "change");

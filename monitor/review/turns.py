@@ -1,4 +1,4 @@
-"""What to look at next: the most informative frames first."""
+"""Taking turns: the order of the queue that needs no features. Unsure and rare frames first."""
 
 from __future__ import annotations
 
