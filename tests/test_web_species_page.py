@@ -148,6 +148,7 @@ def test_merging_says_how_many_labels_it_touches_and_loses_none(
     sheet.get_by_role("button", name="Add a species").click()
     sheet.locator("#edit").get_by_label("Name, as").fill("red fox")
     sheet.locator("#edit").get_by_role("button", name="Save").click()
+    expect(sheet.get_by_role("button", name="Merge red fox into another")).to_be_visible()
     sheet.get_by_role("button", name="Merge fox into another").click()
     dialog = sheet.locator("#merge")
     dialog.get_by_label("Which species").select_option("red fox")
