@@ -46,6 +46,7 @@ from monitor.training.promises import (
     suspects,
     with_promises,
 )
+from monitor.training.reporter import Reporter
 from monitor.training.split import is_usable
 from monitor.training.tuning import prepare, tune
 
@@ -53,6 +54,10 @@ __all__ = ["Sources", "TrainingError", "TrainingOutcome", "train_once"]
 Progress = Callable[[str, float], None]
 FEATURES_END, HEAD_END, TUNED_END = 0.3, 0.4, 0.9
 """How much of all is done after each stage, for the progress bar."""
+MAY_BE_TOO_SURE = (
+    "Its features come from a fine-tuned network that has seen most of these labels already, so "
+    "its probabilities may be too sure; the held-out figures below are honest."
+)
 logger = logging.getLogger(__name__)
 
 
@@ -92,7 +97,7 @@ def train_once(
         ModelError: the version cannot be written.
     """
     run_id = log.start_run(settings.training.method, trigger, os.getpid(), now())
-    reporter = _Reporter(log, run_id, progress)
+    reporter = Reporter(log, run_id, progress)
     try:
         run = _Run(log, sources, store, settings, bench, trigger, now, reporter)
         outcome = run.train()
@@ -111,21 +116,6 @@ def _note_failure(log: SpeciesLog, run_id: int, error: BaseException, now: datet
         log.finish_run(run_id, RunState.FAILED, message, now)
     except Exception:  # the first error is the one to raise
         logger.exception("the failed training run %s could not be noted in the log", run_id)
-
-
-class _Reporter:
-    """Passes progress on; to the log at most once a second, which is a write for each."""
-
-    def __init__(self, log: SpeciesLog, run_id: int, progress: Progress) -> None:
-        self._log, self._run_id, self._progress = log, run_id, progress
-        self._stage, self._written = "", 0.0
-
-    def __call__(self, stage: str, done: float) -> None:
-        self._progress(stage, done)
-        moment = time.monotonic()
-        if stage != self._stage or moment - self._written >= 1:
-            self._log.run_progress(self._run_id, stage, done)
-            self._stage, self._written = stage, moment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,23 +205,30 @@ class _Run:
             raise TrainingError(f"fine-tuning is not possible: {reason}")
         layout = self.sources.kept(champion.tail).layout
         head = _Challenger("head", self._fit(dataset, layout), champion.tail, dataset)
-        if self.bench is None:
-            return head, []
+        notes = [MAY_BE_TOO_SURE] if champion.tail is not None else []
+        if self.bench is None or (reason is not None and method == "head"):
+            return head, notes
         if reason is not None:
-            return head, [f"Only the head was trained: {reason}."] if method == "auto" else []
+            return head, [*notes, f"Only the head was trained: {reason}."]
         try:
-            tuned = self._tune(plan, head, champion)
+            warm, tuned = self._tune(plan, head, champion)
         except NotTuned as error:
             if method == "finetune":
                 raise TrainingError(f"fine-tuning is not possible: {error}") from error
-            return head, [f"Only the head was trained: {error}."]
-        better, why = tuned_is_better(head.fitted, tuned.fitted, dataset)
+            return head, [*notes, f"Only the head was trained: {error}."]
+        better, why = tuned_is_better(warm, tuned.fitted, tuned.dataset)
         if method == "auto" and not better:
-            return head, [f"Fine-tuning was tried and left out: {why}."]
+            return head, [*notes, f"Fine-tuning was tried and left out: {why}."]
         return tuned, [f"Fine-tuned: {why}."]
 
-    def _tune(self, plan: Plan, head: _Challenger, champion: Champion) -> _Challenger:
-        """From the network without a tail, and a head that is warm on its features."""
+    def _tune(
+        self, plan: Plan, head: _Challenger, champion: Champion
+    ) -> tuple[FittedHead, _Challenger]:
+        """A head that is warm on the features of the network without a tail, and what it becomes.
+
+        Only with that head can it be compared: another's labels set aside are none, if the tail
+        that its features come from has learnt them.
+        """
         assert self.bench is not None
         warm, dataset = head.fitted, head.dataset
         if champion.tail is not None:
@@ -245,7 +242,8 @@ class _Run:
             self.report(stage, HEAD_END + (TUNED_END - HEAD_END) * done)
 
         made = tune(self.bench, plan, dataset, warm, report)
-        return _Challenger("finetune", made.fitted, made.tail, made.dataset, made.history)
+        tuned = _Challenger("finetune", made.fitted, made.tail, made.dataset, made.history)
+        return warm, tuned
 
     def _fit(self, dataset: Dataset, layout: str) -> FittedHead:
         def report(stage: str, done: float) -> None:
