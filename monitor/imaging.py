@@ -78,7 +78,9 @@ def decode(data: bytes, rules: DecodeRules) -> Pixels:
     """
     image = open_header(data)
     _check_size(image, rules)
-    square = _upright(image, data, rules, (rules.size, rules.size), Image.Resampling.BILINEAR)
+    small = max(image.size) < rules.size  # a thumbnail: linear interpolation would only blur it
+    resample = Image.Resampling.BICUBIC if small else Image.Resampling.BILINEAR
+    square = _upright(image, data, rules, (rules.size, rules.size), resample)
     return np.array(square, dtype=np.uint8)
 
 

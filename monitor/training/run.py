@@ -177,7 +177,7 @@ class _Run:
         card = build_card(
             name, plan, self.log.split(), fitted, mine, compared, verdict, circumstances, notes
         )
-        with threadpool_limits(self.settings.classifier.threads or None):
+        with threadpool_limits(1):  # see _fit
             card |= promise_figures(data, fitted, unnamed)
         self.report("drawing", 0.92)
         earlier = [(row.name, row.figures) for row in reversed(self.log.versions())]
