@@ -146,3 +146,22 @@ def test_views_are_the_same_each_time_and_all_unlike() -> None:
         assert np.array_equal(one, view_of(pixels, view, "ab" * 32))
     assert len({one.tobytes() for one in views}) == 4
     assert not np.array_equal(views[2], view_of(pixels, 2, "cd" * 32))
+
+
+def test_fine_tuning_uses_all_threads_although_lanes_open_the_backbone_next() -> None:
+    code = (
+        "from monitor.backbone import BackboneOptions\n"
+        "from monitor.backbone.keras_runtime import open_runtime\n"
+        "from monitor.training.tuning import prepare\n"
+        "prepare(BackboneOptions(device='cpu'))\n"
+        "open_runtime('cpu', 0, in_lanes=True)\n"
+        "import tensorflow\n"
+        "print(tensorflow.config.threading.get_intra_op_parallelism_threads())\n"
+    )
+    top = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(top)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0", "of one's own choice: as many as there are"
+    assert "no effect" not in done.stderr

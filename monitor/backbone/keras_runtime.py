@@ -85,7 +85,10 @@ class TensorFlowRuntime:
             MemoryError,
         )
         gpus = self._choose_gpus(device)
-        self._use_threads(1 if in_lanes and not gpus else threads)
+        if in_lanes and not gpus:  # a wish: the process that fine-tunes has begun with all threads
+            self._use_threads(1, logging.DEBUG)
+        else:
+            self._use_threads(threads)
         self.device = "GPU" if gpus else "CPU"
         # cuDNN looks for its best algorithm at each new shape; a CPU has no such cost.
         self.fixed_shapes = bool(gpus)
@@ -128,20 +131,21 @@ class TensorFlowRuntime:
             self._before_start(grow, "memory growth")
         return gpus
 
-    def _use_threads(self, threads: int) -> None:
+    def _use_threads(self, threads: int, level: int = logging.WARNING) -> None:
         threading = self._tf.config.threading
         if threads and threading.get_intra_op_parallelism_threads() != threads:
-            self._before_start(
-                lambda: threading.set_intra_op_parallelism_threads(threads), f"threads: {threads}"
-            )
+            change = partial(threading.set_intra_op_parallelism_threads, threads)
+            self._before_start(change, f"threads: {threads}", level)
 
     @staticmethod
-    def _before_start(change: Callable[[], object], what: str) -> bool:
+    def _before_start(
+        change: Callable[[], object], what: str, level: int = logging.WARNING
+    ) -> bool:
         """Make a change that TensorFlow takes only before its first operation; whether it did."""
         try:
             change()
         except RuntimeError:
-            log.warning("%s has no effect: TensorFlow runs in this process already", what)
+            log.log(level, "%s has no effect: TensorFlow runs in this process already", what)
             return False
         return True
 

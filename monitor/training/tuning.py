@@ -61,8 +61,12 @@ class TunedHead:
 
 
 def prepare(options: BackboneOptions) -> None:
-    """Let Keras use all threads in one operation; later, when lanes have opened it, it cannot."""
+    """Let Keras use all threads in one operation, and start it: once lanes have set it up for
+    operations of one thread each, it cannot be changed any more."""
     open_runtime(options.device, options.threads)
+    from keras import ops
+
+    ops.convert_to_numpy(ops.add(ops.zeros(1), 1))
 
 
 def tune(
