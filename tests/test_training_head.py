@@ -11,6 +11,7 @@ from monitor.training.head import (
     balanced_weights,
     find_temperature,
     fit_head,
+    fit_on,
     standard,
 )
 from monitor.training.logistic import Samples, fit_path
@@ -113,6 +114,18 @@ def test_rows_of_a_species_that_only_their_own_fold_knows_are_not_judged() -> No
     result = fit_head(data, "made-up/1", 0, quietly)
     assert (~result.judged == (data.train.groups == 4)).all()
     assert not result.aside[~result.judged].any()
+
+
+def test_a_head_fitted_on_some_rows_has_not_seen_the_others() -> None:
+    data = dataset(240, spread=3.0)
+    whole = fit_head(data, "made-up/1", 0, quietly)
+    rows = data.train.groups % 4 > 0
+    before = fit_on(data, rows, whole)
+    data.train.species[~rows] = "fox"
+    data.train.features[~rows] += 100
+    after = fit_on(data, rows, whole)
+    assert np.array_equal(before.weights, after.weights) and np.array_equal(before.mean, after.mean)
+    assert before.layout == "made-up/1" and not np.array_equal(before.weights, whole.head.weights)
 
 
 def test_a_feature_that_never_varies_does_no_harm() -> None:

@@ -122,6 +122,21 @@ def fit_head(
     )
 
 
+def fit_on(dataset: Dataset, rows: Bools, like: FittedHead) -> Head:
+    """A head of the same strength that has seen these rows of the training side alone.
+
+    Args:
+        rows: bool (n,), of every class at least one.
+        like: fitted on all of them; its temperature is kept.
+    """
+    parts, k = like.head.parts, len(dataset.classes)
+    samples = samples_of(dataset.train, dataset.classes, parts).where(rows)
+    samples = replace(samples, weight=balanced_weights(samples.y, k, like.shares[rows]))
+    mean, scale = standard(samples.x)
+    (layer,) = fit_path(_standardised(samples, mean, scale), k, [like.strength * len(mean)])
+    return replace(like.head, mean=mean, scale=scale, weights=layer.weights, bias=layer.bias)
+
+
 def _part_of(progress: Progress, start: float, share: float) -> Callable[[float], None]:
     return lambda done: progress("choosing", SHARE_OF_SEARCH * (start + share * done))
 

@@ -33,7 +33,13 @@ from monitor.training.checkpoint import Checkpoint
 from monitor.training.dataset import Dataset, Plan, build_dataset
 from monitor.training.finetune import Course, Lesson, Tuned, fine_tune
 from monitor.training.folds import make_folds
-from monitor.training.head import FittedHead, balanced_weights, find_temperature, samples_of
+from monitor.training.head import (
+    FittedHead,
+    balanced_weights,
+    find_temperature,
+    fit_on,
+    samples_of,
+)
 from monitor.training.views import AS_IT_IS, StoredMaps
 
 Floats = npt.NDArray[np.float32]
@@ -116,6 +122,7 @@ def _tune(
     aside = make_folds(dataset.train, bench.training.seed, TENTHS) == 0
     if aside.all():
         raise NotTuned("the labels all come from one event, so that nothing can be set aside")
+    start = fit_on(dataset, ~aside, warm)  # it must not have seen what is set aside
     samples = samples_of(dataset.train, dataset.classes)
     weights = balanced_weights(samples.y, len(dataset.classes), warm.shares)
     source = StoredMaps(
@@ -143,7 +150,7 @@ def _tune(
     tuned = fine_tune(
         network,
         arrays,
-        warm.head,
+        start,
         lesson,
         course,
         checkpoint.keep,
@@ -154,7 +161,8 @@ def _tune(
     vectors = _features(bench, tail, store, plan.media)
     made = build_dataset(plan, vectors, layout.size)
     checkpoint.drop()
-    fitted = _fitted(tuned, warm, dataset, samples.y, aside, tail.name_on(warm.head.layout))
+    started = replace(warm, head=start)
+    fitted = _fitted(tuned, started, dataset, samples.y, aside, tail.name_on(warm.head.layout))
     return TunedHead(tail, fitted, made, tuned.history, aside)
 
 
