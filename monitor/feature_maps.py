@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from monitor.log.features import as_halves
+
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
 Key = tuple[str, int]
@@ -66,7 +68,7 @@ class MapStore:
         Raises:
             OSError: the disk refuses.
         """
-        body = _half(vector).tobytes() + _half(layer).tobytes()
+        body = as_halves(vector).tobytes() + as_halves(layer).tobytes()
         if len(body) + _HEAD.size != self._record:
             raise ValueError(f"a map of shape {layer.shape} does not fit into {self.path.name}")
         sha = bytes.fromhex(key[0])
@@ -149,10 +151,6 @@ def _parsed(record: bytes) -> tuple[Key, int, int] | None:
         return None
     magic, view, sequence, crc, sha = _HEAD.unpack_from(record)
     return ((sha.hex(), view), sequence, crc) if magic == _MAGIC else None
-
-
-def _half(values: Floats | Halves) -> Halves:
-    return np.clip(values, -65504, 65504).astype("<f2")
 
 
 def _is_writable(file: int) -> bool:

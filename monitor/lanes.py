@@ -22,7 +22,7 @@ from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
 from monitor.domain import FileStamp
 from monitor.imaging import DecodeRules, ImageRejected, decode
-from monitor.log.features import FeatureStore
+from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.reading import read_verified
@@ -244,7 +244,7 @@ class Lanes:
             return list(frames)
         vectors = iter(self.backbone.features(np.stack(pixels)))
         return [
-            replace(frame, pixels=None, features=_as_kept(next(vectors)), is_new=True)
+            replace(frame, pixels=None, features=as_kept(next(vectors)), is_new=True)
             if frame.pixels is not None
             else frame
             for frame in frames
@@ -263,8 +263,3 @@ def _is_good(future: Future[list[Frame]]) -> bool:
 class _Part:
     media: Sequence[PendingMedia]
     future: Future[list[Frame]]
-
-
-def _as_kept(vector: Floats) -> Floats:
-    """The vector as the cache will give it back, so that a re-score says the same."""
-    return np.clip(vector, -65504, 65504).astype(np.float16).astype(np.float32)

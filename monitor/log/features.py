@@ -32,6 +32,17 @@ NO_DAMAGE = ("locked", "is full", "unable to open", "interrupted")
 logger = logging.getLogger(__name__)
 
 
+def as_halves(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float16]:
+    """Numbers as a cache keeps them: float16, little-endian, none of them infinite."""
+    halves: npt.NDArray[np.float16] = np.clip(values, -65504, 65504).astype("<f2")
+    return halves
+
+
+def as_kept(vector: Floats) -> Floats:
+    """A vector as the cache will give it back: whether it was there already changes no answer."""
+    return as_halves(vector).astype(np.float32)
+
+
 class FeatureStore:
     """Features of one layout, float16 on disk, float32 in memory. Safe to share between threads.
 
@@ -93,7 +104,7 @@ class FeatureStore:
         """Keep these vectors, in one transaction."""
         rows = []
         for sha, vector in items:
-            kept = np.clip(vector, -65504, 65504).astype("<f2").tobytes()
+            kept = as_halves(vector).tobytes()
             key = bytes.fromhex(sha)
             rows.append((self.layout, key, kept, _crc(key, kept)))
 

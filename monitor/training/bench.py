@@ -96,14 +96,15 @@ def fill(
         Wanted(places[m.media_id], (AS_IT_IS,)) for m in plan.held_out if m.media_id in places
     ]
     missing = [w for w in wanted if any((w.media.sha256, v) not in store for v in w.views)]
+    if not missing:  # as where a killed training goes on: no network is needed
+        return
     layer = LAYERS[bench.first_block]
     backbone = cast(MapBackbone, open_backbone(bench.options))
     try:
         started, count = time.monotonic(), sum(len(w.views) for w in missing[:TRIED])
         fill_maps(store, missing[:TRIED], backbone, layer, bench.rules, lambda n: None)
-        if count:
-            each = (time.monotonic() - started) / count
-            _must_suffice(bench.training, each, missing, len(plan.train), ends_at)
+        each = (time.monotonic() - started) / count
+        _must_suffice(bench.training, each, missing, len(plan.train), ends_at)
         total = max(len(wanted), 1)
         fill_maps(
             store,

@@ -125,7 +125,6 @@ class Tuned:
     logits: Floats
     history: tuple[dict[str, float], ...]
     engine: str
-    model: Any
 
 
 def fine_tune(
@@ -180,7 +179,6 @@ def fine_tune(
         logits_of(model, lesson.source, np.flatnonzero(lesson.aside)),
         tuple(standing.history),
         f"{runtime.name}, {runtime.device}, {precision}",
-        model,
     )
 
 

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from monitor.backbone import layout_of
 from monitor.backbone.tail import Tail
 from monitor.classifier import Floats
 from monitor.config import Settings
 from monitor.domain import TrapwatchError
-from monitor.log.features import FeatureStore
+from monitor.log.features import FeatureStore, as_kept
 from monitor.log.learning import LabelledMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.training.alike import deepest_size, events_by_looks
@@ -57,7 +55,7 @@ class Sources:
             found = self.compute(missing[start : start + COMPUTE_AT_ONCE], tail)
             kept.put(list(found.items()))
             # rounded as the cache does, so that the same labels give the same head either way
-            vectors |= {sha: _as_cached(vector) for sha, vector in found.items()}
+            vectors |= {sha: as_kept(vector) for sha, vector in found.items()}
             report(start / len(missing))
         return vectors
 
@@ -127,7 +125,3 @@ def _too_little(learnable: Sequence[str], lacking: Sequence[NotLearnt]) -> Train
         f"{', '.join(sorted(learnable)) or 'none'}. "
         + (f"Still lacking: {named}" if named else "Label frames of one more species")
     )
-
-
-def _as_cached(vector: Floats) -> Floats:
-    return np.asarray(vector, np.float16).astype(np.float32)

@@ -182,7 +182,7 @@ def _search(
     judged = known & sure if (known & sure).any() else known
     if not judged.any():
         return _Search(USUAL_STRENGTH, 1.0, known, logits[0], strange[0], None)
-    found = [_calibrated(some[judged], samples.y[judged]) for some in logits]
+    found = [calibrated(some[judged], samples.y[judged]) for some in logits]
     best = min(range(len(found)), key=lambda number: found[number][1])
     temperature, nll = found[best]
     spoken = softmax(logits[best] / np.float32(temperature)) * known[:, None]
@@ -190,7 +190,7 @@ def _search(
     return _Search(STRENGTHS[best], temperature, known, spoken, strange[best], nll, tried)
 
 
-def _calibrated(logits: Floats, y: Ints) -> tuple[float, float]:
+def calibrated(logits: Floats, y: Ints) -> tuple[float, float]:
     """The temperature for these answers, and their mean negative log-likelihood with it."""
     temperature = find_temperature(logits, y)
     chosen = softmax(logits / np.float32(temperature))[np.arange(len(y)), y]

@@ -36,7 +36,7 @@ from monitor.training.folds import make_folds
 from monitor.training.head import (
     FittedHead,
     balanced_weights,
-    find_temperature,
+    calibrated,
     fit_on,
     samples_of,
 )
@@ -56,14 +56,12 @@ class TunedHead:
 
     Attributes:
         history: one row an epoch.
-        aside: bool (n,), rows of the training side that were not learnt from.
     """
 
     tail: Tail
     fitted: FittedHead
     dataset: Dataset
     history: tuple[dict[str, float], ...]
-    aside: npt.NDArray[np.bool_]
 
 
 def prepare(options: BackboneOptions) -> None:
@@ -101,10 +99,6 @@ def tune(
         return _tune(bench, plan, dataset, warm, store, views, ends_at, progress)
     finally:
         store.close()
-
-
-def _part_of(progress: Progress) -> Callable[[float], None]:
-    return lambda done: progress("maps", SHARE_OF_MAPS * done)
 
 
 def _tune(
@@ -163,7 +157,7 @@ def _tune(
     checkpoint.drop()
     started = replace(warm, head=start)
     fitted = _fitted(tuned, started, dataset, samples.y, aside, tail.name_on(warm.head.layout))
-    return TunedHead(tail, fitted, made, tuned.history, aside)
+    return TunedHead(tail, fitted, made, tuned.history)
 
 
 def _fitted(
@@ -180,9 +174,8 @@ def _fitted(
     spoken = np.zeros((len(aside), len(dataset.classes)), np.float32)
     if judged.any():
         logits = tuned.logits[judged[aside]]
-        temperature = find_temperature(logits, y[judged])
+        temperature, nll = calibrated(logits, y[judged])
         spoken[judged] = softmax(logits / np.float32(temperature))
-        nll = float(-np.log(np.maximum(spoken[judged, y[judged]], 1e-12)).mean())
     head = replace(
         warm.head, weights=tuned.weights, bias=tuned.bias, temperature=temperature, layout=layout
     )
