@@ -140,7 +140,7 @@ class Training(_Section):
     min_labels_per_species: int = Field(5, ge=1)
     method: Literal["auto", "head", "finetune"] = "auto"
     max_minutes: float = Field(60.0, gt=0, le=7 * 24 * 60)
-    tuned_blocks: Literal[1, 2] = 1
+    tuned_blocks: Literal[1, 2] = 2
     finetune_epochs: int = Field(8, ge=1, le=1000)
     map_cache_mb: int = Field(4096, ge=1)
     holdout_fraction: float = Field(0.25, gt=0, lt=0.9)

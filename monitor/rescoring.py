@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 FIRST_PAGE, LEAST_PAGE, MOST_PAGE = 500, 50, 4000
-WRITE_SECONDS = 0.05
+WRITE_SECONDS = 0.03
 """Pages are made so large that their writing takes about this long."""
 WAIT_SECONDS = 0.05
 """No longer is a page waited for before frames that came get their turn."""

@@ -8,16 +8,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
 from monitor.config import Settings, load_settings
 from monitor.domain import TrapwatchError, utc_now
+from monitor.duties import DUTIES
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.notify import notify, watchdog_seconds
 from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training
-from monitor.watch import stamp_of
 from monitor.web_process import WebProcess
 from monitor.workers import Worker
 
@@ -27,10 +28,8 @@ STOP_SECONDS = 9.0
 TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 6.0
 TRAINING_TICK_SECONDS = 10.0
-HOUSEKEEPING_SECONDS = 3600.0
 WATCH_HANGS_SECONDS = 300.0
 CLASSIFY_HANGS_SECONDS = 600.0
-HISTORY_PAGE = 2000
 
 
 class Service:
@@ -90,10 +89,10 @@ class Service:
         ticks = Ticks(
             {
                 "training": (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station)),
-                "housekeeping": (
-                    HOUSEKEEPING_SECONDS,
-                    lambda: housekeeping(station, self._is_ending),
-                ),
+                **{
+                    name: (seconds, partial(duty, station, self._is_ending))
+                    for name, (seconds, duty) in DUTIES.items()
+                },
             }
         )
         for worker in workers:
@@ -198,20 +197,6 @@ class Service:
         self._settings = settings
         logger.info("the config was read again")
         return station
-
-
-def housekeeping(station: Station, is_ending: Callable[[], bool] = lambda: False) -> None:
-    """What keeps a log small and well over the years.
-
-    Args:
-        is_ending: asked between two steps; the rest is left for the next time.
-    """
-    while not is_ending() and station.log.drop_unchanged_history(HISTORY_PAGE) == HISTORY_PAGE:
-        pass
-    gone = [path for path in station.log.unreadable_paths() if stamp_of(path) is None]
-    station.log.forget_unreadable(gone)
-    if not is_ending():
-        station.log.checkpoint()
 
 
 def _guarded(act: Callable[[], None]) -> None:

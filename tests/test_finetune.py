@@ -12,7 +12,15 @@ import pytest
 from monitor.backbone.architectures import Architecture
 from monitor.classifier import Head
 from monitor.training.checkpoint import Checkpoint
-from monitor.training.finetune import Course, Lesson, Standing, Tuned, fine_tune
+from monitor.training.finetune import (
+    FEWEST_EPOCHS,
+    Course,
+    Lesson,
+    NotTuned,
+    Standing,
+    Tuned,
+    fine_tune,
+)
 
 NARROW = Architecture("narrow", "Narrow", ((1, 4), (1, 4), (1, 4), (1, 6), (1, 6)), "none.h5")
 CHANNELS, BEFORE, FILTERS = 512, 8, 6
@@ -121,10 +129,20 @@ def test_a_course_that_was_killed_ends_as_if_it_had_not(whole: Tuned, tmp_path: 
     assert again.logits == pytest.approx(whole.logits, abs=1e-2)
 
 
-def test_no_epoch_begins_when_the_time_is_over() -> None:
-    late = tune(lesson(40), replace(COURSE, ends_at=time.monotonic() - 1))
-    assert late.history == ()
-    assert np.array_equal(late.weights, warm().weights)
+def test_a_course_without_time_is_refused_and_one_with_little_is_shorter() -> None:
+    with pytest.raises(NotTuned, match="kept for the next time"):
+        tune(lesson(40), replace(COURSE, ends_at=time.monotonic() - 1))
+    many = replace(COURSE, epochs=1000, ends_at=time.monotonic() + 20)
+    standing = Standing()
+    with pytest.raises(RuntimeError, match="enough"):
+        tune(lesson(40), many, standing, keep=lambda standing: stop())
+    assert FEWEST_EPOCHS <= standing.epochs < 1000
+
+
+def test_timing_a_few_steps_leaves_no_trace(whole: Tuned) -> None:
+    decided = tune(lesson(), standing=Standing(epochs=COURSE.epochs))
+    assert np.array_equal(decided.weights, whole.weights)
+    assert decided.history == whole.history
 
 
 @pytest.mark.parametrize("damage", ["other labels", "cut short", "nothing there"])

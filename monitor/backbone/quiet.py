@@ -16,7 +16,7 @@ from typing import Any
 NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IW]\d{4} \d\d:\d\d:"
-    rb"|E\d{4} .*(cuda|cuInit|TensorRT|computation_placer|factory)"
+    rb"|E\d{4} .*(cuda|cuInit|TensorRT|computation_placer|factory|DT_HALF)"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import cast
 from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
 from monitor.backbone.tail import MAP_SHAPES, Tail
 from monitor.config import Training
-from monitor.domain import TrapwatchError
 from monitor.feature_maps import FOLDER, MapStore
 from monitor.imaging import DecodeRules
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
 from monitor.training.dataset import Plan
+from monitor.training.finetune import FEWEST_EPOCHS, NotTuned
 from monitor.training.views import AS_IT_IS, MOST_VIEWS, MapName, Wanted, fill_maps
 
 LAYERS: dict[int, MapName] = {4: "block3_pool", 5: "block4_pool"}
@@ -27,10 +26,6 @@ TRIED = 16
 EPOCH_WORK = {4: 1.2, 5: 0.3}
 """Time of an epoch against one whole pass of all its images: three times (there, back, and once
 more for the weights) 39 % and 9 % of VGG16's multiplications."""
-
-
-class NotTuned(TrapwatchError):
-    """Fine-tuning makes no sense here, or not now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,56 +79,80 @@ def fill(
     bench: Bench,
     plan: Plan,
     store: MapStore,
-    views: int,
     ends_at: float,
     report: Callable[[float], None],
-) -> None:
-    """The maps of all media of the plan: of the held-out side as they are."""
+) -> int:
+    """The maps of all media of the plan; of the held-out side as they are.
+
+    Returns:
+        In how many views those of the training side are there: as many as there is room and time
+        for.
+    """
+    most = _most_views(store, len(plan.train), len(plan.held_out))
     places = {one.media_id: one for one in bench.media([m.media_id for m in plan.media])}
-    several = tuple(range(views))
-    wanted = [Wanted(places[m.media_id], several) for m in plan.train if m.media_id in places]
-    wanted += [
-        Wanted(places[m.media_id], (AS_IT_IS,)) for m in plan.held_out if m.media_id in places
-    ]
-    missing = [w for w in wanted if any((w.media.sha256, v) not in store for v in w.views)]
-    if not missing:  # as where a killed training goes on: no network is needed
-        return
+
+    def wanted(views: int) -> list[Wanted]:
+        train = [m.media_id for m in plan.train if m.media_id in places]
+        held_out = [m.media_id for m in plan.held_out if m.media_id in places]
+        return [Wanted(places[one], tuple(range(views))) for one in train] + [
+            Wanted(places[one], (AS_IT_IS,)) for one in held_out
+        ]
+
+    def missing(views: int) -> list[Wanted]:
+        return [w for w in wanted(views) if any((w.media.sha256, v) not in store for v in w.views)]
+
+    if not missing(most):  # as where a killed training goes on: no network is needed
+        return most
     layer = LAYERS[bench.first_block]
     backbone = cast(MapBackbone, open_backbone(bench.options))
     try:
-        started, count = time.monotonic(), sum(len(w.views) for w in missing[:TRIED])
-        fill_maps(store, missing[:TRIED], backbone, layer, bench.rules, lambda n: None)
-        each = (time.monotonic() - started) / count
-        _must_suffice(bench.training, each, missing, len(plan.train), ends_at)
-        total = max(len(wanted), 1)
-        fill_maps(
-            store,
-            wanted,
-            backbone,
-            layer,
-            bench.rules,
-            lambda n: report(n / total),
-        )
+        tried, started = missing(most)[:TRIED], time.monotonic()
+        fill_maps(store, tried, backbone, layer, bench.rules, lambda n: None)
+        each = (time.monotonic() - started) / sum(len(one.views) for one in tried)
+        counts = [sum(len(one.views) for one in missing(v)) for v in range(1, most + 1)]
+        views = views_in_time(bench.training, each, counts, len(plan.train), ends_at)
+        total = len(plan.media)
+        fill_maps(store, wanted(views), backbone, layer, bench.rules, lambda n: report(n / total))
+        return views
     finally:
         backbone.close()
 
 
-def _must_suffice(
-    training: Training, each: float, missing: Sequence[Wanted], train: int, ends_at: float
-) -> None:
-    """Raise NotTuned if the maps and one epoch in three would take longer than there is time.
+def _most_views(store: MapStore, train: int, held_out: int) -> int:
+    """How many views of each image of the training side the cache has room for."""
+    views = min(MOST_VIEWS, (store.capacity - held_out) // max(train, 1))
+    if views < 1:
+        raise NotTuned(
+            f"the maps of {train + held_out} media do not fit into training.map_cache_mb, which "
+            f"has room for {store.capacity}"
+        )
+    return views
+
+
+def views_in_time(
+    training: Training, each: float, missing: Sequence[int], train: int, ends_at: float
+) -> int:
+    """The most views whose maps leave time for half of the epochs; one may leave it for fewer.
 
     Args:
         each: seconds that one image takes through the network.
+        missing: how many maps of one view, of two, ... are to be computed.
+
+    Raises:
+        NotTuned: there is no time for one view and the fewest epochs.
     """
-    maps = each * sum(len(w.views) for w in missing[TRIED:])
-    epoch = each * train * EPOCH_WORK[6 - training.tuned_blocks]
-    needed = maps + epoch * math.ceil(training.finetune_epochs / 3)
-    if time.monotonic() + needed > ends_at:
-        raise NotTuned(
-            f"fine-tuning would take {needed / 60:.0f} minutes and more on this machine "
-            f"({1 / each:.1f} images a second); training.max_minutes is {training.max_minutes:g}"
-        )
+    epoch, left = each * train * EPOCH_WORK[6 - training.tuned_blocks], ends_at - time.monotonic()
+    for views in range(len(missing), 1, -1):
+        if each * missing[views - 1] + epoch * training.finetune_epochs / 2 <= left:
+            return views
+    needed = each * missing[0] + epoch * FEWEST_EPOCHS
+    if needed <= left:
+        return 1
+    raise NotTuned(
+        f"fine-tuning would take {needed / 60:.0f} minutes and more on this machine "
+        f"({1 / each:.1f} images a second); training.max_minutes is {training.max_minutes:g}"
+        + ("; training.tuned_blocks: 1 takes a quarter" if training.tuned_blocks > 1 else "")
+    )
 
 
 def must_be_there(plan: Plan, store: MapStore, views: int) -> None:

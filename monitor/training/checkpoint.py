@@ -40,6 +40,7 @@ class Checkpoint:
                 [arrays[f"mean{i}"] for i in range(int(about["means"]))],
                 int(about["averaged"]),
                 json.loads(about["history"]),
+                int(about["epochs"]),
             )
         except FileNotFoundError:
             return Standing()
@@ -56,6 +57,7 @@ class Checkpoint:
         about = {
             "fingerprint": self._fingerprint,
             "epoch": str(standing.epoch),
+            "epochs": str(standing.epochs),
             "weights": str(len(standing.weights)),
             "means": str(len(standing.mean)),
             "averaged": str(standing.averaged),

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from monitor.backbone.architectures import Architecture
 from monitor.backbone.keras_runtime import open_runtime
 from monitor.classifier import Head
+from monitor.domain import TrapwatchError
 from monitor.training.tuned_network import (
     HEAD,
     Rates,
@@ -34,12 +36,17 @@ Ints = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 BATCH = 32
-HIGHEST_RATE = 5e-4
-MIXED = 0.3
-"""Parameter of the Beta distribution that a batch is mixed by: two images, two answers, in the same
-shares (Zhang et al. 2018, "mixup"; of maps: Verma et al. 2019, "Manifold Mixup")."""
+HIGHEST_RATE = 1e-3
 AVERAGED_FROM = 0.6
 """Of the epochs: the weights of those after this share are averaged."""
+FEWEST_EPOCHS = 3
+TIMED_STEPS = 3
+CAUTION = 0.9
+"""Share of the time that is planned for: a machine may have other work later on."""
+
+
+class NotTuned(TrapwatchError):
+    """Fine-tuning makes no sense here, or not now; the message says why."""
 
 
 class MapSource(Protocol):
@@ -75,6 +82,7 @@ class Course:
     """How long and how: from `training` and `classifier` in config.yaml.
 
     Attributes:
+        epochs: at most; fewer where the time does not suffice for them.
         ends_at: `time.monotonic()` at which no further epoch is begun.
         decay: L2 strength of the head.
     """
@@ -98,6 +106,7 @@ class Standing:
         mean: of the network's weights over the last epochs; empty before.
         averaged: how many epochs are in `mean`.
         history: of each epoch, loss and figures on the rows aside.
+        epochs: how many it is to be; 0: not decided yet.
     """
 
     epoch: int = 0
@@ -105,6 +114,7 @@ class Standing:
     mean: list[Floats] = field(default_factory=list)
     averaged: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +155,9 @@ def fine_tune(
         keep: called after each epoch, to write down how far it is.
         standing: a fresh one, or where an earlier run of the same course was ended.
         progress: told a stage and how much of the course is done (0-1).
+
+    Raises:
+        NotTuned: the time does not suffice for `FEWEST_EPOCHS`.
     """
     runtime = open_runtime(course.device, course.threads)
     import keras
@@ -154,18 +167,22 @@ def fine_tune(
     model = build_tuned(network, course.first_block, arrays, warm, precision)
     rows = np.flatnonzero(~lesson.aside)
     steps = max(len(rows) // BATCH, 1)
-    compile_tuned(model, Rates(HIGHEST_RATE, steps, steps * course.epochs), course.decay)
+    if not standing.epochs:
+        compile_tuned(model, Rates(HIGHEST_RATE, steps, steps * course.epochs), course.decay)
+        seconds = _seconds_of_epoch(model, rows, lesson, course, steps)
+        standing.epochs = _epochs_in_time(course, seconds)
+    compile_tuned(model, Rates(HIGHEST_RATE, steps, steps * standing.epochs), course.decay)
     model.optimizer.build(model.trainable_variables)
     if standing.weights:
         _restore(model, standing.weights)
-    while standing.epoch < course.epochs and time.monotonic() < course.ends_at:
+    while standing.epoch < standing.epochs and time.monotonic() < course.ends_at:
         losses = []
         batches = _batches(rows, lesson, course, standing.epoch, len(warm.classes))
         for done, batch in enumerate(batches, start=1):
             losses.append(float(model.train_on_batch(*batch)))
-            progress("fine-tuning", (standing.epoch + done / steps) / course.epochs)
+            progress("fine-tuning", (standing.epoch + done / steps) / standing.epochs)
         standing.epoch += 1
-        _average(standing, model, course)
+        _average(standing, model)
         standing.history.append({"loss": float(np.mean(losses)), **_aside_figures(model, lesson)})
         standing.weights = _all_weights(model)
         keep(standing)
@@ -201,17 +218,35 @@ def _batches(rows: Ints, lesson: Lesson, course: Course, epoch: int, classes: in
         part = order[start : start + BATCH]
         before, maps = lesson.source.get(part, views[start : start + BATCH])
         answers = np.eye(classes, dtype=np.float32)[lesson.y[part]]
-        share, other = np.float32(rng.beta(MIXED, MIXED)), rng.permutation(len(part))
-
-        def mixed(values: Any, share: Any = share, other: Any = other) -> Any:
-            whole = values.astype(np.float32)
-            return (share * whole + (1 - share) * whole[other]).astype(values.dtype)
-
-        yield [mixed(maps), mixed(before)], mixed(answers), mixed(lesson.weight[part])
+        yield [maps, before], answers, lesson.weight[part]
 
 
-def _average(standing: Standing, model: Any, course: Course) -> None:
-    if standing.epoch <= math.floor(AVERAGED_FROM * course.epochs):
+def _seconds_of_epoch(model: Any, rows: Ints, lesson: Lesson, course: Course, steps: int) -> float:
+    """How long an epoch takes, from a few steps that are taken back."""
+    before, batches = model.get_weights(), _batches(rows, lesson, course, 0, model.output_shape[1])
+    times = []
+    for batch in islice(batches, 1 + TIMED_STEPS):
+        started = time.monotonic()
+        float(model.train_on_batch(*batch))
+        times.append(time.monotonic() - started)
+    model.set_weights(before)
+    step = float(np.median(times[1:] or times))  # the first one compiles
+    return step * (steps + float(lesson.aside.sum()) / BATCH / 3)  # judging goes forward only
+
+
+def _epochs_in_time(course: Course, seconds: float) -> int:
+    left = course.ends_at - time.monotonic()
+    if left < FEWEST_EPOCHS * seconds / CAUTION:
+        raise NotTuned(
+            f"{FEWEST_EPOCHS} rounds of fine-tuning would take {FEWEST_EPOCHS * seconds / 60:.0f} "
+            f"minutes, and {max(left, 0) / 60:.0f} of training.max_minutes are left; what was "
+            "computed until now is kept for the next time"
+        )
+    return min(course.epochs, int(CAUTION * min(left / seconds, 1e9)))
+
+
+def _average(standing: Standing, model: Any) -> None:
+    if standing.epoch <= math.floor(AVERAGED_FROM * standing.epochs):
         return
     weights, n = model.get_weights(), standing.averaged
     if not n:

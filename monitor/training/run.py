@@ -20,13 +20,14 @@ from monitor.log.species_log import SpeciesLog
 from monitor.log.suspects import SUSPECTS_KEY
 from monitor.models import ModelStore
 from monitor.training.alike import parts_of
-from monitor.training.bench import Bench, NotTuned
+from monitor.training.bench import Bench
 from monitor.training.card import Circumstances, build_card, figures_of
 from monitor.training.card_page import card_page
 from monitor.training.champion import Champion, answers_of, find_champion, todays_name
 from monitor.training.comparison import Answers
 from monitor.training.dataset import Dataset, Part, Plan, build_dataset
 from monitor.training.evaluate import Evaluation
+from monitor.training.finetune import NotTuned
 from monitor.training.gate import Verdict, decide, majority_baseline
 from monitor.training.gather import (
     Sources,

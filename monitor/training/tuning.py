@@ -15,23 +15,16 @@ import numpy.typing as npt
 from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
 from monitor.backbone.architectures import architecture_of
 from monitor.backbone.keras_runtime import open_runtime
+from monitor.backbone.quiet import native_noise_held_back
 from monitor.backbone.tail import Tail, frozen_length
 from monitor.backbone.weights import load_weights
 from monitor.classifier import softmax
 from monitor.feature_maps import MapStore
 from monitor.log.learning import LabelledMedia
-from monitor.training.bench import (
-    TRIED,
-    Bench,
-    NotTuned,
-    fill,
-    must_be_there,
-    open_maps,
-    views_of,
-)
+from monitor.training.bench import TRIED, Bench, fill, must_be_there, open_maps
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.dataset import Dataset, Plan, build_dataset
-from monitor.training.finetune import Course, Lesson, Tuned, fine_tune
+from monitor.training.finetune import Course, Lesson, NotTuned, Tuned, fine_tune
 from monitor.training.folds import make_folds
 from monitor.training.head import (
     FittedHead,
@@ -68,9 +61,13 @@ def prepare(options: BackboneOptions) -> None:
     """Let Keras use all threads in one operation, and start it: once lanes have set it up for
     operations of one thread each, it cannot be changed any more."""
     open_runtime(options.device, options.threads)
-    from keras import ops
+    import keras
 
-    ops.convert_to_numpy(ops.add(ops.zeros(1), 1))
+    with native_noise_held_back():  # of halves, once
+        halves = keras.Input((1,), dtype="float16")
+        keras.Model(halves, keras.ops.cast(halves, "float32")).predict_on_batch(
+            np.zeros((1, 1), np.float16)
+        )
 
 
 def tune(
@@ -91,9 +88,8 @@ def tune(
     ends_at = time.monotonic() + 60 * bench.training.max_minutes
     store = open_maps(bench, warm.head.layout)
     try:
-        views = views_of(store, len(plan.train), len(plan.held_out))
-        fill(
-            bench, plan, store, views, ends_at, lambda done: progress("maps", SHARE_OF_MAPS * done)
+        views = fill(
+            bench, plan, store, ends_at, lambda done: progress("maps", SHARE_OF_MAPS * done)
         )
         must_be_there(plan, store, views)
         return _tune(bench, plan, dataset, warm, store, views, ends_at, progress)

@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> NoReturn:
 
 def _housekeeping(config: Path) -> None:
     from monitor.config import load_settings
-    from monitor.service import housekeeping
+    from monitor.duties import housekeeping
     from monitor.station import Station
 
     station = Station(load_settings(config))
