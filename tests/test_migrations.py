@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Skipped unsupported reflection o
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("log-*.sql"))
 BAD_MIGRATION = """
 from alembic import op
-revision, down_revision = "9999", "0003"
+revision, down_revision = "9999", "0004"
 
 def upgrade():
     op.execute("CREATE TABLE half (id INTEGER)")
@@ -47,7 +47,7 @@ def before(connection, cursor, statement, *_):
     if passed == at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-migrate(Path(sys.argv[1]), target="0003")
+migrate(Path(sys.argv[1]), target="0004")
 """
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 import monitor
 from monitor.domain import TrapwatchError
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
 
 BUSY_SECONDS = 30.0

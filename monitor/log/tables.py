@@ -10,10 +10,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from monitor.log.base import Base
 from monitor.log.model_tables import ModelVersion, Prediction, Split, TrainingRun
+from monitor.log.station_tables import Alert, Delivery, Outage, PoisonFile
 
 __all__ = [
     "Act",
+    "Alert",
     "Base",
+    "Delivery",
     "Deployment",
     "File",
     "Flag",
@@ -22,6 +25,8 @@ __all__ = [
     "Media",
     "ModelVersion",
     "Observation",
+    "Outage",
+    "PoisonFile",
     "Prediction",
     "Species",
     "SpeciesName",
