@@ -230,7 +230,7 @@ def main() -> int:
     parser.add_argument("--per-class", type=int, default=5000, help="of a downloaded set")
     parser.add_argument("--methods", nargs="*", default=["head", "finetune"])
     parser.add_argument("--blocks", nargs="*", type=int, default=[1])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--tutorial-epochs", type=int, default=30)
     chosen = parser.parse_args()
     with workplace(chosen.work) as folder:

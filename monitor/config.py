@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from monitor.config_file import ConfigError, apply_environment, read_yaml
+from monitor.config_alerts import Alerts
+from monitor.config_file import ConfigError, apply_environment, read_yaml, with_credentials
+from monitor.config_power import Power
+from monitor.config_station import Backup, Disk, EffortRule, Journal, LocalPath
+from monitor.config_station import Section as _Section
 from monitor.config_values import (
     SQLITE,
     absolute,
@@ -29,7 +26,6 @@ from monitor.config_values import (
     dotted,
     known_zone,
     sqlite_url,
-    usable_path,
 )
 
 __all__ = [
@@ -41,20 +37,6 @@ __all__ = [
     "sqlite_path",
 ]
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/trapwatch/config.yaml"))
-
-
-LocalPath = Annotated[Path, AfterValidator(usable_path)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, value: Any) -> Any:
-        return {} if value is None else value  # `watch:` with every key below it commented out
 
 
 class Station(_Section):
@@ -101,7 +83,7 @@ class Deployments(_Section):
     event_gap_minutes: float = Field(30.0, gt=0, le=366 * 24 * 60)
 
 
-class Classifier(_Section):
+class Classifier(Power):
     """The network, and what it may use."""
 
     backbone: Literal["vgg16", "vgg19", "small"] = "vgg16"
@@ -141,7 +123,7 @@ class Training(_Section):
     method: Literal["auto", "head", "finetune"] = "auto"
     max_minutes: float = Field(60.0, gt=0, le=7 * 24 * 60)
     tuned_blocks: Literal[1, 2] = 2
-    finetune_epochs: int = Field(8, ge=1, le=1000)
+    finetune_epochs: int = Field(12, ge=1, le=1000)
     map_cache_mb: int = Field(4096, ge=1)
     holdout_fraction: float = Field(0.25, gt=0, lt=0.9)
     coverage: float = Field(0.9, ge=0.5, le=0.99)
@@ -154,6 +136,7 @@ class Models(_Section):
     """Where model versions lie."""
 
     directory: LocalPath = Path("data/models")
+    keep: int = Field(10, ge=1)
 
 
 class Web(_Section):
@@ -167,6 +150,7 @@ class Web(_Section):
     session_days: float = Field(14.0, gt=0, le=366)
     picture_cache_mb: int = Field(1024, ge=16)
     private_species: tuple[str, ...] = ("person", "vehicle")
+    metrics: Literal["local", "login", "closed"] = "local"
 
 
 class Settings(_Section):
@@ -180,6 +164,11 @@ class Settings(_Section):
     training: Training = Training()
     models: Models = Models()
     web: Web = Web()
+    disk: Disk = Disk()
+    effort: EffortRule = EffortRule()
+    journal: Journal = Journal()
+    alerts: Alerts = Alerts()
+    backup: Backup = Backup()
     source: Path | None = Field(None, exclude=True)
 
     @property
@@ -201,8 +190,11 @@ def find_config(given: Path | None) -> Path:
     if given is not None:
         return given
     for path in DEFAULT_PATHS:
-        if path.is_file():
+        if os.path.isfile(path):  # False also where a folder may not be looked into
             return path
+    closed = DEFAULT_PATHS[-1].parent
+    if os.path.isdir(closed) and not os.access(closed, os.X_OK):
+        raise ConfigError(f"this user may not look into {closed}: sudo -u trapwatch trapwatch …")
     raise ConfigError("no config.yaml here and none in /etc/trapwatch; name one with --config PATH")
 
 
@@ -220,7 +212,7 @@ def load_settings(
     """
     path = find_config(path)
     tree, faults = read_yaml(path)
-    faults += apply_environment(tree, environ, _is_text)
+    faults += apply_environment(tree, with_credentials(environ), _is_text)
     if "source" in tree:
         faults.append("source: unknown key")
     try:
@@ -252,7 +244,10 @@ def resolve_paths(settings: Settings, base: Path) -> Settings:
         "classifier": settings.classifier.model_copy(
             update={"weights": weights if weights == "imagenet" else str(at(Path(weights)))}
         ),
-        "models": Models(directory=at(settings.models.directory)),
+        "models": settings.models.model_copy(update={"directory": at(settings.models.directory)}),
+        "journal": settings.journal.at(base),
+        "alerts": settings.alerts.at(base),
+        "backup": settings.backup.at(base),
         "web": settings.web.model_copy(
             update={
                 name: at(path)
@@ -280,8 +275,14 @@ def _describe(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"{place}: unknown key{_nearest(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(item["input"], dict | BaseModel) else f" (found: {item['input']!r})"
+    hidden = isinstance(item["input"], dict | BaseModel) or _may_be_secret(item)
+    got = "" if hidden else f" (found: {item['input']!r})"
     return f"{place}: {message}{got}" if place else message
+
+
+def _may_be_secret(item: Any) -> bool:
+    """Addresses of alerts hold passwords, also where they stand in the wrong place."""
+    return item["loc"][:1] == ("alerts",) and not isinstance(item["input"], int | float)
 
 
 def _nearest(loc: tuple[Any, ...]) -> str:

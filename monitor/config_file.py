@@ -1,6 +1,8 @@
 """The config file and the environment as one tree of plain values, not yet validated.
 
-`TRAPWATCH_DATABASE__URL=…` stands for `database.url`; lists and numbers are written as in YAML.
+`TRAPWATCH_DATABASE__URL=…` stands for `database.url`; lists and numbers are written as in YAML. A
+credential that systemd loads under such a name (LoadCredential=) counts like it, and is in no
+environment that another process could read.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import yaml
 from monitor.domain import TrapwatchError
 
 ENV_PREFIX = "TRAPWATCH_"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what LoadCredential= and SetCredentialEncrypted= name."""
 
 
 class ConfigError(TrapwatchError):
@@ -41,6 +45,22 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: must be keys and values, like 'station:'")
     return tree, twice
+
+
+def with_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, and what systemd keeps for this service under names of the same kind.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    found = dict(environ)
+    folder = environ.get(CREDENTIALS)
+    for path in sorted(Path(folder).glob(f"{ENV_PREFIX}*__*")) if folder else ():
+        try:
+            found[path.name] = path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"the credential {path.name} cannot be read as text") from None
+    return found
 
 
 def apply_environment(

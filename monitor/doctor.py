@@ -10,19 +10,31 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from monitor.alerts.channels import open_to_others, words_of
 from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.trial import FILE, remembered
+from monitor.backups import folder_of, folders_of
+from monitor.clocks import clock_problem
 from monitor.config import ConfigError, Settings, sqlite_path
 from monitor.deployments import read_deployments
-from monitor.domain import TrapwatchError
+from monitor.disk import DiskGuard, DiskState
+from monitor.domain import TrapwatchError, iso_utc, utc_now
+from monitor.health import Level, health_of, heartbeat_words, told_of
+from monitor.label_journal import journal_paths
 from monitor.locks import LOCK_NAME, is_held
-from monitor.log.engine import choose_sqlite, file_system_of
+from monitor.log.backup import backups_in, facts_of
+from monitor.log.engine import LogDamaged, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
 from monitor.models import ModelStore
-from monitor.station import backbone_options
+from monitor.options import backbone_options
 
+RESTORES = (
+    "start the service anew: it sets the log aside and restores the newest good backup and the "
+    "labels since then"
+)
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-LOW_DISK_BYTES = 2e9
+LOOKED_AT_HERE = ("disk", "model", "clock", "folders")
+"""Checks of the health that the doctor makes itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +52,12 @@ def examine(settings: Settings) -> list[Check]:
     checks: list[Check] = []
     for look in (
         _config,
+        _clock,
         _data,
         _sqlite,
         _log,
+        _journal,
+        _backups,
         _folders,
         _weights,
         _backbone,
@@ -65,6 +80,23 @@ def _config(settings: Settings) -> Iterator[Check]:
             yield Check(OK, "deployments", f"{len(rows)} in {settings.deployments.file}")
         except ConfigError as error:
             yield Check(FAIL, "deployments", str(error))
+    yield Check(OK, "alerts", words_of(settings))
+    for path in open_to_others(settings):
+        yield Check(WARN, "alerts", f"{path}: others may read its secrets", f"chmod o= {path}")
+
+
+def _clock(settings: Settings) -> Iterator[Check]:
+    newest = None
+    if sqlite_path(settings.database.url).exists():
+        with open_log(settings.database.url) as log:
+            newest = log.newest_written_at()
+    now = utc_now()
+    problem = clock_problem(now, newest)
+    if problem is None:
+        yield Check(OK, "clock", iso_utc(now))
+    else:
+        finding, _, advice = problem.partition(": ")
+        yield Check(WARN, "clock", finding, advice)
 
 
 def _data(settings: Settings) -> Iterator[Check]:
@@ -76,9 +108,11 @@ def _data(settings: Settings) -> Iterator[Check]:
         )
         return
     free = shutil.disk_usage(there).free
-    state = OK if free > LOW_DISK_BYTES else WARN
-    advice = "" if state == OK else "free some space: the log must be able to grow"
-    yield Check(state, "data folder", f"{folder}: {free / 1e9:.1f} GB free", advice)
+    yield Check(OK, "data folder", f"{folder}: {free / 1e9:.1f} GB free")
+    room = DiskGuard(settings).look()
+    state = {DiskState.OK: OK, DiskState.LOW: WARN, DiskState.FULL: FAIL}[room.state]
+    advice = "" if state == OK else "move frames or old backups to another disk"
+    yield Check(state, "disk", room.words, advice)
 
 
 def _sqlite(settings: Settings) -> Iterator[Check]:
@@ -97,14 +131,49 @@ def _log(settings: Settings) -> Iterator[Check]:
     if not path.exists():
         yield Check(WARN, "log", f"{path}: not there yet", "trapwatch run makes it")
         return
-    with open_log(settings.database.url) as log:
-        faults = log.check()
-        counts = log.counts()
+    try:
+        with open_log(settings.database.url) as log:
+            faults, counts, restored = log.check(), log.counts(), log.state("recovery")
+    except LogDamaged as error:
+        yield Check(FAIL, "log", str(error), RESTORES)
+        return
     if faults:
-        advice = "stop the service and restore the newest backup"
-        yield Check(FAIL, "log", f"{path}: {'; '.join(faults[:3])}", advice)
+        yield Check(FAIL, "log", f"{path}: {'; '.join(faults[:3])}", RESTORES)
     else:
         yield Check(OK, "log", f"{path}: sound, {counts['media']} media")
+    if restored is not None:
+        yield Check(OK, "log restored", f"{restored['at']}: {restored['words']}")
+
+
+def _journal(settings: Settings) -> Iterator[Check]:
+    if not settings.journal.enabled:
+        advice = "set journal.enabled to true: labels cannot come back from a backup alone"
+        yield Check(WARN, "journal", "no journal of labels is kept", advice)
+    for path in journal_paths(settings):
+        there = next(p for p in (path, *path.parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            yield Check(FAIL, "journal", f"{path}: not writable", f"give it to this user: {there}")
+        elif path.exists():
+            yield Check(OK, "journal", f"{path}: {path.stat().st_size / 1e6:.1f} MB of labels")
+
+
+def _backups(settings: Settings) -> Iterator[Check]:
+    rules, folder = settings.backup, folder_of(settings)
+    if not rules.enabled:
+        yield Check(WARN, "backups", "none are made", "set backup.enabled: true")
+        return
+    found = backups_in(*folders_of(settings))
+    if found:
+        facts = facts_of(found[0])
+        words = f"{len(found)}; the newest, {found[0]}, holds {facts.media} media"
+        yield Check(OK, "backups", f"{words}, {facts.labels} labels")
+    else:
+        advice = "the service makes the first when it starts"
+        yield Check(WARN, "backups", f"none in {folder} yet", advice)
+    second = rules.second_folder
+    if second is not None and not second.is_dir():
+        advice = "mount the disk; without it there is no copy elsewhere"
+        yield Check(WARN, "second backups", f"{second}: not there", advice)
 
 
 def _folders(settings: Settings) -> Iterator[Check]:
@@ -183,10 +252,24 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 
 def _service(settings: Settings) -> Iterator[Check]:
-    if is_held(settings.data_directory / LOCK_NAME):
-        yield Check(OK, "service", "running")
-    else:
+    if not is_held(settings.data_directory / LOCK_NAME):
         yield Check(WARN, "service", "not running", "trapwatch run, or: systemctl start trapwatch")
+        return
+    if not sqlite_path(settings.database.url).exists():
+        yield Check(OK, "service", "running")
+        return
+    with open_log(settings.database.url) as log:
+        now = utc_now()
+        health, told = health_of(settings, log, now), told_of(log, now).get("service")
+    heartbeat = heartbeat_words(told.age_seconds if told is not None else None)
+    hangs = [f for f in health.reasons if f.check == "service"]
+    if not hangs:
+        yield Check(OK, "service", f"running, {heartbeat}")
+    for reason in health.reasons:
+        if reason.check in LOOKED_AT_HERE:
+            continue
+        state = FAIL if reason.level is Level.FAILING else WARN
+        yield Check(state, reason.check, reason.words, reason.advice)
 
 
 def _web(settings: Settings) -> Iterator[Check]:

@@ -15,6 +15,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that their names survive a power cut.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def write_whole(content: bytes, path: Path, mode: int = 0o666) -> None:
     """Write a file whole or not at all, also through a power cut; its folder is made.
 
@@ -25,7 +38,7 @@ def write_whole(content: bytes, path: Path, mode: int = 0o666) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from monitor.alerts.outbox import SEND_SECONDS, send_what_waits
+from monitor.alerts.watching import FORGET_SECONDS, forget_old_alerts, look_for_news
+from monitor.alerts.watching import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
+from monitor.backing_up import keep_backups
+from monitor.backups import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
+from monitor.cleaning import CLEANING_SECONDS, ROTATION_SECONDS, drop_old_weights, watch_the_disk
+from monitor.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
+from monitor.outages import propose_outages
+from monitor.power import LOOK_SECONDS, tend_power
+from monitor.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
 from monitor.station import Station
 from monitor.watch import stamp_of
 
@@ -29,6 +39,16 @@ def housekeeping(station: Station, is_ending: IsEnding = lambda: False) -> None:
 
 
 DUTIES: Mapping[str, tuple[float, Duty]] = {
+    "disk": (CLEANING_SECONDS, watch_the_disk),
+    "old models": (ROTATION_SECONDS, drop_old_weights),
+    "power": (LOOK_SECONDS, tend_power),
+    "journal": (JOURNAL_SECONDS, keep_together),
+    "integrity": (CHECK_SECONDS, check_soundness),
+    "backup": (LOOK_FOR_BACKUP_SECONDS, keep_backups),
+    "outages": (LOOK_FOR_OUTAGES_SECONDS, propose_outages),
+    "alerts": (LOOK_FOR_NEWS_SECONDS, look_for_news),
+    "outbox": (SEND_SECONDS, send_what_waits),
+    "old alerts": (FORGET_SECONDS, forget_old_alerts),
     "housekeeping": (HOUSEKEEPING_SECONDS, housekeeping),
 }
 """Name -> seconds between two times, and what is done. Each runs in a thread of its own, never

@@ -8,6 +8,7 @@ one of the system's cache does not, and both cost the same time.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -79,7 +80,8 @@ class MapStore:
             head = _HEAD.pack(_MAGIC, key[1], self._sequence, zlib.crc32(body), sha)
             slot, self._next = self._next, (self._next + 1) % self.capacity
             self._forget(slot)
-            os.pwrite(self._file, head + body, slot * self._record)
+            if os.pwrite(self._file, head + body, slot * self._record) < self._record:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             self._slots[key], self._keys[slot] = slot, key
 
     def get(self, keys: Sequence[Key]) -> tuple[Floats, Halves]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
+from monitor.caution import Caution
 from monitor.deployments import Deployments
 from monitor.domain import shown_path
 from monitor.imaging import DecodeRules, ImageRejected, dimensions
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
 from monitor.metadata import read_metadata, to_utc
-from monitor.reading import MAX_FILE_BYTES, Content, read_content
+from monitor.patience import Hangs, Patience
+from monitor.reading import MAX_FILE_BYTES, Content
 from monitor.scan import Found
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,8 @@ class Intake:
         on_changing: called with a file that is still being written to, and with those that
             could not be taken in because the log failed: they are to be brought again.
         clock: the present, in UTC.
+        caution: knows of files that end the program.
+        patience: reads files.
     """
 
     def __init__(
@@ -53,8 +58,13 @@ class Intake:
         clock: Callable[[], datetime],
         on_changing: Callable[[Found], None] = lambda found: None,
         threads: int = 2,
+        caution: Caution | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._log, self._deployments, self._rules = log, deployments, rules
+        self._caution = caution or Caution(log, rules, clock)
+        self._patience = patience or Patience(())
+        self._reading: dict[int, bytes] = {}
         self._zone, self._event_gap, self._clock = zone, event_gap, clock
         self._on_changing = on_changing
         self._told: set[bytes] = set()
@@ -106,36 +116,52 @@ class Intake:
 
     def read(self, found: Found) -> IntakeItem | Missed:
         """Read one file: all that its media row will say, or why not now."""
+        thread = threading.get_ident()
+        self._reading[thread] = found.path
         try:
-            content = read_content(found.path)
+            return self._read(found)
+        finally:
+            del self._reading[thread]
+
+    def reading(self) -> bytes | None:
+        """A file that is being read at this moment."""
+        return next(iter(self._reading.copy().values()), None)
+
+    def _read(self, found: Found) -> IntakeItem | Missed:
+        try:
+            objection = self._caution.objection([found.path])
+            content = self._patience.read(found.path)
         except FileNotFoundError:
             self._told.discard(found.path)
             return Missed.VANISHED
         except OSError as error:
-            if error.errno == errno.ESTALE:
+            if error.errno == errno.ESTALE or isinstance(error, Hangs):
                 return Missed.CHANGING
             self._note_unreadable(found, error)
             return Missed.UNREADABLE
         self._told.discard(found.path)
         if content.stamp != found.stamp:  # written to, or replaced, since it was listed
             return Missed.CHANGING
-        return self._describe(found, content)
+        with self._caution.reading(found.path):
+            return self._describe(found, content, objection)
 
-    def _describe(self, found: Found, content: Content) -> IntakeItem:
+    def _describe(self, found: Found, content: Content, objection: str | None) -> IntakeItem:
         name = os.path.basename(os.fsdecode(found.path))
-        metadata = read_metadata(
-            content.data, name=name, mtime_ns=content.stamp.mtime_ns, zone=self._zone
-        )
-        reason = None
-        if content.too_large:
-            reason = f"{content.stamp.size:,} bytes; trapwatch reads up to {MAX_FILE_BYTES:,}"
-        else:
-            try:
-                dimensions(content.data, self._rules)
-            except ImageRejected as error:
-                reason = str(error)
+        data = content.data if objection is None else b""
+        metadata = read_metadata(data, name=name, mtime_ns=content.stamp.mtime_ns, zone=self._zone)
+        reason = objection or self._refusal(content)
         deployment = self._deployments.name_of(found.folder, found.path, to_utc(metadata.captured))
         return IntakeItem(found.path, content.stamp, content.sha256, deployment, metadata, reason)
+
+    def _refusal(self, content: Content) -> str | None:
+        """Why these bytes cannot become a picture, by their size or header; None if they may."""
+        if content.too_large:
+            return f"{content.stamp.size:,} bytes; trapwatch reads up to {MAX_FILE_BYTES:,}"
+        try:
+            dimensions(content.data, self._rules)
+        except ImageRejected as error:
+            return str(error)
+        return None
 
     def _note_unreadable(self, found: Found, error: OSError) -> None:
         problem = error.strerror or str(error)

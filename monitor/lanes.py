@@ -20,12 +20,15 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
-from monitor.domain import FileStamp
+from monitor.caution import Caution
+from monitor.domain import FileStamp, shown_path
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.patience import Patience
 from monitor.reading import read_verified
+from monitor.workers import Doing
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class Lanes:
         features: the cache, of the backbone's layout.
         open_backbone: called when the first frame needs it, and again after each `use`.
         threads: of the pool.
+        caution: knows of files that end the program.
+        patience: reads files.
     """
 
     def __init__(
@@ -77,8 +82,12 @@ class Lanes:
         open_backbone: Callable[[Tail | None], Backbone],
         rules: DecodeRules,
         threads: int,
+        caution: Caution,
+        patience: Patience,
     ) -> None:
         self._log, self._features, self._rules = log, features, rules
+        self._caution, self._patience = caution, patience
+        self._doing = Doing()
         self._open_backbone = open_backbone
         self._backbone: Backbone | None = None
         self._tail: Tail | None = None
@@ -104,6 +113,10 @@ class Lanes:
     def window(self) -> int:
         """How many of the newest pending frames `advance` should be given."""
         return self.at_once * (CALLS_AHEAD if self._is_cpu else 1 + BATCHES_AHEAD)
+
+    def doing(self) -> str | None:
+        """What takes longest at this moment, in words; None if nothing is under way."""
+        return self._doing.longest()
 
     def use(self, features: FeatureStore, tail: Tail | None) -> None:
         """Go on with another tail, or none, and the features of its layout.
@@ -148,7 +161,7 @@ class Lanes:
         """All of these, whatever is under way besides; features are kept in the cache by it."""
         parts = self._submitted(media)
         frames = self._with_features([frame for part in parts for frame in part.future.result()])
-        self._features.put(
+        self._features.keep(
             [(f.media.sha256, f.features) for f in frames if f.is_new and f.features is not None]
         )
         return frames
@@ -219,15 +232,29 @@ class Lanes:
         return self._decode(frame.media) if frame.is_absent else frame
 
     def _decode(self, media: PendingMedia) -> Frame:
-        data = read_verified(
-            media.paths, media.sha256, lambda path, stamp: self._note_changed(media, path, stamp)
-        )
-        if data is None:
-            return Frame(media)
-        try:
-            return Frame(media, pixels=decode(data, self._rules))
-        except ImageRejected as error:
-            return Frame(media, rejected=str(error))
+        with self._doing.note(lambda: _words("reading or decoding", [media])):
+            try:
+                objection = self._caution.objection(media.paths)
+            except OSError as error:
+                logger.warning("media %d waits: %s", media.media_id, error)
+                return Frame(media)
+            if objection is not None:
+                return Frame(media, rejected=objection)
+            data = read_verified(
+                media.paths,
+                media.sha256,
+                lambda path, stamp: self._note_changed(media, path, stamp),
+                lambda path, error: None,
+                self._patience.read,
+            )
+            return Frame(media) if data is None else self._decoded(media, data)
+
+    def _decoded(self, media: PendingMedia, data: bytes) -> Frame:
+        with self._caution.reading(media.paths[0]):
+            try:
+                return Frame(media, pixels=decode(data, self._rules))
+            except ImageRejected as error:
+                return Frame(media, rejected=str(error))
 
     def _note_changed(self, media: PendingMedia, path: bytes, stamp: FileStamp) -> None:
         """Other bytes behind the very size and time the log knows: no scan can see that, so let
@@ -242,7 +269,9 @@ class Lanes:
         pixels = [frame.pixels for frame in frames if frame.pixels is not None]
         if not pixels:
             return list(frames)
-        vectors = iter(self.backbone.features(np.stack(pixels)))
+        media = [frame.media for frame in frames if frame.pixels is not None]
+        with self._doing.note(lambda: _words("the forward pass of", media)):
+            vectors = iter(self.backbone.features(np.stack(pixels)))
         return [
             replace(frame, pixels=None, features=as_kept(next(vectors)), is_new=True)
             if frame.pixels is not None
@@ -253,6 +282,12 @@ class Lanes:
 
 def _pool_of(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="lane")
+
+
+def _words(what: str, media: Sequence[PendingMedia]) -> str:
+    first, others = media[0], len(media) - 1
+    path = shown_path(first.paths[0]) if first.paths else "no file"
+    return f"{what} media {first.media_id} ({path}){f' and {others} more' if others else ''}"
 
 
 def _is_good(future: Future[list[Frame]]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from monitor.domain import TrapwatchError, iso_utc
+from monitor.durable import make_folder
 
 LOCK_NAME = "trapwatch.lock"
 """Held by the one service of a station; lies beside the log."""
@@ -41,13 +43,14 @@ class OwnerLock:
 
     def __enter__(self) -> Self:
         """Take the lock. Raises Busy."""
-        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(self._lock.lock_file).parent)
         try:
             self._lock.acquire()
         except Timeout:
             raise Busy(f"{self._what} is in use by {self._describe_owner()}") from None
         owner = {"pid": os.getpid(), "since": iso_utc(self._now)}
-        self._owner.write_text(json.dumps(owner), encoding="utf-8")
+        with suppress(OSError):  # a full disk; the lock itself needs no room
+            self._owner.write_text(json.dumps(owner), encoding="utf-8")
         return self
 
     def __exit__(

@@ -24,7 +24,7 @@ from monitor.backbone import layout_of
 from monitor.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
 from monitor.classifier import Head
 from monitor.domain import TrapwatchError
-from monitor.durable import sync
+from monitor.durable import make_folder, sync
 from monitor.head_file import head_bytes, head_from_bytes
 
 HEAD_FILE = "head.safetensors"
@@ -113,7 +113,7 @@ class ModelStore:
             files[plot] = content
         partial = self.directory / f".{name}.partial"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory)
             _write_whole(partial, final, files)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -181,6 +181,36 @@ class ModelStore:
         found = [p.name for p in self.directory.iterdir() if _NAME.fullmatch(p.name)]
         return sorted(found, key=lambda name: int(name[1:]))
 
+    def has_weights(self, name: str) -> bool:
+        """False for a version whose weights were dropped, or lost."""
+        return (self.path(name) / HEAD_FILE).exists()
+
+    def drop_weights(self, name: str) -> int:
+        """Keep the card and the plots of a version that will not be needed again, nothing else.
+
+        Returns:
+            how many bytes that freed; 0 if they were dropped before.
+        """
+        freed = 0
+        for file in (TAIL_FILE, HEAD_FILE, MISTAKES_FILE):  # the head last: it says "whole"
+            path = self.path(name) / file
+            try:
+                size = path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            freed += size
+        return freed
+
+    def discard_unless(self, name: str, known: Collection[str]) -> None:
+        """Remove a version that could not be entered in the log: nobody would ever use it.
+
+        Args:
+            known: all that the log knows; of these none is removed.
+        """
+        if name not in known:
+            shutil.rmtree(self.path(name), ignore_errors=True)
+
     def remove_partials(self) -> list[str]:
         """Delete what a killed training left half-written; returns the names of those versions.
 
@@ -231,7 +261,8 @@ def _read(file: Path, most: int) -> bytes:
             raise _damaged(file, f"it is larger than {most} bytes")
         return file.read_bytes()
     except OSError as error:
-        raise _damaged(file, f"it cannot be read: {error.strerror}") from error
+        hint = " (of old versions only the card is kept)" * isinstance(error, FileNotFoundError)
+        raise _damaged(file, f"it cannot be read: {error.strerror}{hint}") from error
 
 
 def _compare(file: Path, content: bytes, published: str | None) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from monitor.config import Settings
 from monitor.domain import TrapwatchError, utc_now
 from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.processor import be_nice, take_cores
+from monitor.recovery import open_station
+from monitor.rest import CLASSIFY, INTAKE, resting_lines
+from monitor.soundness import keep_together
 from monitor.station import Station
 from monitor.workers import Worker
 
@@ -30,15 +34,20 @@ def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[s
 
     Raises:
         Busy: a service owns this log.
-        StepFailed: the folders cannot be read into the log.
+        StepFailed: the folders cannot be read into the log or do not answer, or work rests (a full
+            disk).
     """
     with OwnerLock(
         settings.data_directory / LOCK_NAME, f"the log {settings.database.url}", utc_now()
     ):
-        station = Station(settings)
+        take_cores(settings.classifier)
+        be_nice(settings.classifier)
+        station = open_station(settings)
         try:
+            station.caution.run_begins()
             return _run_station(station, progress)
         finally:
+            station.caution.run_ends()
             station.close()
 
 
@@ -55,12 +64,19 @@ def _run_station(station: Station, progress: Callable[[int, int], None]) -> dict
                 counts = station.log.counts()
                 done = counts["classified"] + counts["rejected"]
                 progress(done, counts["media"] - counts["waiting_for_their_file"])
+            resting = station.rest.facts()
+            if not busy and (INTAKE in resting or CLASSIFY in resting):
+                raise StepFailed("; ".join(resting_lines(resting)))
             if quiet and not busy:
+                keep_together(station)
                 return station.log.counts()
             if not busy:
                 time.sleep(0.05)
             if watcher.problem:
                 raise StepFailed(f"files cannot be taken in: {watcher.problem}")
+            if watcher.hangs(time.monotonic()):
+                where = "; ".join(place.doing() for place in station.places)
+                raise StepFailed(f"a watched folder does not answer ({where})")
     finally:
         watcher.stop()
         watcher.join(STOP_SECONDS)

@@ -30,10 +30,11 @@ class PictureFolder:
     Args:
         folder: made when the first file is written.
         most_bytes: all files together stay below it.
+        spare_bytes: where the disk has less free than that, nothing is kept.
     """
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
-        self._folder, self._most_bytes = folder, most_bytes
+    def __init__(self, folder: Path, most_bytes: int, spare_bytes: int = 0) -> None:
+        self._folder, self._most_bytes, self._spare_bytes = folder, most_bytes, spare_bytes
         self._lock = threading.Lock()
         self._bytes: int | None = None  # None until `tidy` has counted
         self._added = 0  # bytes, since the last count began
@@ -68,6 +69,10 @@ class PictureFolder:
             return
         path = self._path(name)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            disk = os.statvfs(path.parent)
+            if disk.f_bavail * disk.f_frsize < self._spare_bytes:
+                return
             _write(path, content)
         except OSError as error:
             if not self._told:
@@ -118,7 +123,6 @@ class PictureFolder:
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, as far as a running system goes: what is lost is made again."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("wb") as file:
             file.write(content)

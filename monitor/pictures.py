@@ -56,6 +56,8 @@ class Pictures:
         rules: what is decoded at all.
         threads: so many pictures that somebody waits for are made at once.
         folders: the watched ones, see `leads_out`.
+        is_deadly: see `PoisonQueries.is_set_aside`.
+        spare_bytes: nothing is kept where the disk has less free than that.
     """
 
     def __init__(
@@ -66,9 +68,12 @@ class Pictures:
         rules: DecodeRules,
         threads: int = 1,
         folders: Sequence[Path] = (),
+        spare_bytes: int = 0,
+        is_deadly: Callable[[Sequence[bytes]], bool] = lambda paths: False,
     ) -> None:
         self._find_media, self._rules, self._folders = find_media, rules, tuple(folders)
-        self._kept = PictureFolder(folder, most_bytes)
+        self._is_deadly = is_deadly
+        self._kept = PictureFolder(folder, most_bytes, spare_bytes)
         self._lock = threading.Lock()
         self._asked: deque[Wish] = deque()
         self._ahead: deque[Wish] = deque()
@@ -218,6 +223,8 @@ class Pictures:
         kept = self._kept.read(_name(media, size))
         if kept is not None:
             return kept
+        if self._is_deadly(media.paths):
+            raise PictureMissing(f"media {media_id} is not shown: reading it ends the program")
         stream = io.BytesIO()
         try:
             picture = shrink(self._bytes(media), self._rules, LONGEST_SIDE[size])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail, without_tail
+from monitor.caution import Caution
 from monitor.classifier import predict
 from monitor.domain import shown_path
 from monitor.imaging import DecodeRules
@@ -23,6 +24,7 @@ from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.patience import Patience
 from monitor.rescoring import Rescoring, Speaker
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Pipeline:
         unknown_below: see `classifier.predict`.
         clock: the present, in UTC.
         threads: of the lanes.
+        caution: knows of files that end the program.
+        patience: reads files.
     """
 
     def __init__(
@@ -52,10 +56,13 @@ class Pipeline:
         unknown_below: float,
         clock: Callable[[], datetime],
         threads: int = 2,
+        caution: Caution | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._log, self._features, self._live = log, features, live
         self._unknown_below, self._clock = unknown_below, clock
-        self._lanes = Lanes(log, features, open_backbone, rules, threads)
+        caution, patience = caution or Caution(log, rules, clock), patience or Patience(())
+        self._lanes = Lanes(log, features, open_backbone, rules, threads, caution, patience)
         self._rescoring = Rescoring(log, self.features_of, unknown_below, clock)
 
     def warm_up(self) -> None:
@@ -66,6 +73,10 @@ class Pipeline:
         """
         self._follow()
         _ = self._lanes.backbone
+
+    def doing(self) -> str | None:
+        """What takes longest at this moment, in words; None if nothing is under way."""
+        return self._lanes.doing()
 
     def close(self) -> None:
         """End the threads and let go of the backbone."""
@@ -124,7 +135,7 @@ class Pipeline:
             return 0
         frames = self._lanes.advance(self._log.pending(self._lanes.window))
         ready = [f for f in frames if f.features is not None]
-        self._features.put([(f.media.sha256, _have(f)) for f in ready if f.is_new])
+        self._features.keep([(f.media.sha256, _have(f)) for f in ready if f.is_new])
         result = self._result(frames, ready)
         self._log.record(result, self._clock())
         for frame in frames:

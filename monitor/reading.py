@@ -58,16 +58,18 @@ def read_verified(
     sha256: str,
     on_other: Callable[[bytes, FileStamp], None] = lambda path, stamp: None,
     on_error: Callable[[bytes, OSError], None] = lambda path, error: None,
+    read: Callable[[bytes], Content] = read_content,
 ) -> bytes | None:
     """The bytes with this hash from the first of `paths` that still has them, else None.
 
     Args:
         on_other: called with a path that holds other bytes now, and the stamp of these.
         on_error: called with a path that cannot be read, or is too large to be read whole.
+        read: how a file is read.
     """
     for path in paths:
         try:
-            content = read_content(path)
+            content = read(path)
             if content.too_large:
                 raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES:,} bytes")
         except OSError as error:

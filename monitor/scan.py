@@ -62,11 +62,19 @@ def stamp_of(path: bytes) -> FileStamp | None:
 
 
 @dataclass(slots=True)
+class At:
+    """Where somebody is looking at this moment: a share that hangs is told by it."""
+
+    path: bytes | None = None
+
+
+@dataclass(slots=True)
 class Scan:
     """One walk over a watched folder. Counts what it passes over, by type."""
 
     folder: Path
     extensions: frozenset[str]
+    at: At = field(default_factory=At)
     others: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -90,6 +98,7 @@ class Scan:
     def _directory(
         self, path: bytes, waiting: list[bytes], seen: set[tuple[int, int]]
     ) -> Iterator[Found]:
+        self.at.path = path
         try:
             here = os.stat(path)
             if (here.st_dev, here.st_ino) in seen:
@@ -114,6 +123,7 @@ class Scan:
 
     def _entry(self, entry: os.DirEntry[bytes], waiting: list[bytes]) -> Found | None:
         name = os.fsdecode(entry.name)
+        self.at.path = entry.path
         try:
             facts = entry.stat()
         except FileNotFoundError:  # vanished since the listing, or a link to nowhere

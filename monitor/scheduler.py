@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from monitor.config import Training
 from monitor.cron import cron_trigger
@@ -105,6 +106,20 @@ def failures_in_row(runs: Sequence[RunRow]) -> int:
     return count
 
 
+class _Pause(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """So many seconds from now, whatever the time was before.
+
+    APScheduler's own interval counts from the time before and makes a list of all that were missed:
+    a clock that is set from 1970 to today would fill the memory with it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._pause = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        return now + self._pause
+
+
 class Ticks:
     """Calls functions every so many seconds, each at most once at a time."""
 
@@ -113,8 +128,7 @@ class Ticks:
         for name, (seconds, function) in jobs.items():
             self._scheduler.add_job(
                 _guarded(name, function),
-                "interval",
-                seconds=seconds,
+                _Pause(seconds),
                 id=name,
                 coalesce=True,
                 max_instances=1,

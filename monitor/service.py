@@ -5,22 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
+from typing import NoReturn
 
+from monitor.attention import Crew
+from monitor.cleaning import open_when_there_is_room
 from monitor.config import Settings, load_settings
-from monitor.domain import TrapwatchError, utc_now
+from monitor.disk import DiskState, disk_lines
+from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.duties import DUTIES
 from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.log.engine import LogError
 from monitor.notify import notify, watchdog_seconds
+from monitor.power import BATTERY, tend_power
+from monitor.processor import be_nice, take_cores
+from monitor.recovery import note_damage
+from monitor.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training
 from monitor.web_process import WebProcess
-from monitor.workers import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +37,9 @@ STOP_SECONDS = 9.0
 TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 6.0
 TRAINING_TICK_SECONDS = 10.0
-WATCH_HANGS_SECONDS = 300.0
-CLASSIFY_HANGS_SECONDS = 600.0
+NOTE_SECONDS = 5.0
+RESTART_KEY = "restart"
+"""In the log's `state`: when and why the service last began anew by itself."""
 
 
 class Service:
@@ -45,7 +55,7 @@ class Service:
         self._reload = threading.Event()
         self._training = TrainingProcess()
         self._web = WebProcess()
-        self._hung: list[str] = []
+        self._rest: dict[str, str] | None = None  # as the log knows it
 
     def run(self) -> bool:
         """Own the log and work until SIGTERM or SIGINT. True if every worker ended in time.
@@ -56,7 +66,10 @@ class Service:
         path = self._settings.data_directory / LOCK_NAME
         with OwnerLock(path, f"the log {self._settings.database.url}", utc_now()):
             self._hear_signals()
-            station = Station(self._settings)
+            take_cores(self._settings.classifier)
+            station = self._open(self._settings)
+            if station is None:
+                return True
             while not (ended := self._run_station(station)) or not self._stop.is_set():
                 if not ended:
                     _leave()
@@ -67,25 +80,19 @@ class Service:
         """Ask for the end."""
         self._stop.set()
 
+    def _open(self, settings: Settings) -> Station | None:
+        return open_when_there_is_room(
+            settings,
+            self._stop,
+            lambda: _guarded(lambda: self._web.tend(settings, time.monotonic())),
+        )
+
     def _run_station(self, station: Station) -> bool:
         """Work until the end or a new config. False if a worker did not end in time."""
         _clear_up(station)
-        workers = [
-            Worker(
-                "watch",
-                station.watch_step,
-                0.1,
-                WATCH_HANGS_SECONDS,
-                station.watcher.hints.complete,
-            ),
-            Worker(
-                "classify",
-                lambda: _classify(station),
-                0.2,
-                CLASSIFY_HANGS_SECONDS,
-                station.taken_in,
-            ),
-        ]
+        _guarded(station.caution.run_begins)
+        _guarded(lambda: tend_power(station))
+        crew = Crew(station, lambda: _classify(station))
         ticks = Ticks(
             {
                 "training": (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station)),
@@ -95,76 +102,105 @@ class Service:
                 },
             }
         )
-        for worker in workers:
-            worker.start()
+        crew.start()
         ticks.start()
         logger.info("station %s is up", station.settings.station.name)
         notify("READY=1")
-        self._attend(station, workers, ticks)
-        return self._shut_down(station, workers, ticks)
+        self._attend(station, crew, ticks)
+        return self._shut_down(station, crew, ticks)
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._reload.is_set()
 
-    def _attend(self, station: Station, workers: Sequence[Worker], ticks: Ticks) -> None:
+    def _attend(self, station: Station, crew: Crew, ticks: Ticks) -> None:
         """Until the end, or a new config: heartbeat, status, and what the clock does."""
-        told = 0.0
+        told = 0.0  # of the monotonic clock
         pause = (watchdog_seconds() or 3 * HEARTBEAT_SECONDS) / 3
         while not self._is_ending():
-            if self._all_alive(workers) and time.monotonic() - told >= pause:
+            if (reason := crew.look(time.monotonic())) is not None:
+                self._begin_anew(station, reason)
+            if (damage := station.log.damage) is not None:
+                note_damage(station.settings, damage, utc_now())
+                self._begin_anew(station, f"the log is damaged and is restored: {damage}")
+            if time.monotonic() - told >= pause:
                 told = time.monotonic()
                 notify("WATCHDOG=1")
-                _guarded(lambda: self._say_alive(station, workers))
-            ticks.check_clock()
+                _guarded(lambda: self._say_alive(station, crew))
+            if ticks.check_clock():
+                told = 0.0  # a heartbeat of before the jump would look ages old
             _guarded(lambda: self._reap_training(station))
             _guarded(lambda: self._web.tend(station.settings, time.monotonic()))
             self._stop.wait(min(TICK_SECONDS, pause))
 
-    def _all_alive(self, workers: Sequence[Worker]) -> bool:
-        """False if a worker hangs, which is told once: no heartbeat then, and systemd acts."""
-        now = time.monotonic()
-        hung = [worker.name for worker in workers if worker.hangs(now)]
-        if hung and hung != self._hung:
-            logger.error("no sign of life from: %s; the heartbeat stops", ", ".join(hung))
-        elif self._hung and not hung:
-            logger.info("signs of life again from: %s", ", ".join(self._hung))
-        self._hung = hung
-        return not hung
+    def _begin_anew(self, station: Station, reason: str) -> NoReturn:
+        """Start this program over in the place of this process, with systemd or without it."""
+        logger.critical("%s. The service begins anew; nothing is lost by that", reason)
+        facts = {"reason": reason, "at": iso_utc(utc_now())}
+        note = threading.Thread(
+            target=lambda: station.log.put_state(RESTART_KEY, facts, utc_now()), daemon=True
+        )
+        note.start()
+        note.join(NOTE_SECONDS)  # where the log's own disk hangs, it is not noted
+        _guarded(self._web.end)
+        self._training.end()
+        _start_over()
 
-    def _say_alive(self, station: Station, workers: Sequence[Worker]) -> None:
+    def _say_alive(self, station: Station, crew: Crew) -> None:
         notify(f"STATUS={_one_line(station)}")
-        problems = {w.name: w.problem for w in workers if w.problem}
+        problems = crew.problems(time.monotonic())
         if station.live.problem:
             problems["model"] = station.live.problem
+        if station.gpu_problem:
+            problems["GPU"] = f"{station.gpu_problem} The processor goes on in its place"
         if self._web.problem:
             problems["web"] = self._web.problem
         facts = {"pid": os.getpid(), "problems": problems}
-        station.log.put_state("service", facts, utc_now())
+        self._put_state(station, "service", facts)
+        if (rest := station.rest.facts()) != self._rest:
+            self._put_state(station, "rest", rest)
+            self._rest = rest
 
-    def _shut_down(self, station: Station, workers: Sequence[Worker], ticks: Ticks) -> bool:
+    def _put_state(self, station: Station, key: str, facts: Mapping[str, object]) -> None:
+        """What fails here fails every few seconds: a full disk is told by its guard already."""
+        try:
+            station.log.put_state(key, dict(facts), utc_now())
+        except LogError:
+            if not station.disk.look().is_out:
+                raise
+
+    def _shut_down(self, station: Station, crew: Crew, ticks: Ticks) -> bool:
         """End everything: within STOP_SECONDS if the service stops, in peace for a new config."""
-        deadline = time.monotonic() + STOP_SECONDS
-        for worker in workers:
-            worker.stop()
+        crew.stop()
         if self._stop.is_set():
             notify("STOPPING=1")
         self._web.end()
-        while not self._stop.is_set() and not all(w.join(TICK_SECONDS) for w in workers):
-            deadline = time.monotonic() + STOP_SECONDS
-            if self._all_alive(workers):
+        deadline = time.monotonic() + STOP_SECONDS
+        while (late := crew.join(TICK_SECONDS)) and not crew.only_folders_hang(late):
+            if not self._stop.is_set():
+                deadline = time.monotonic() + STOP_SECONDS
+                if (reason := crew.look(time.monotonic())) is not None:
+                    self._begin_anew(station, reason)
                 notify("WATCHDOG=1")
+            elif time.monotonic() > deadline:
+                break
         if self._stop.is_set() and self._training.end():
             _guarded(lambda: _clear_up(station))
-        late = [w.name for w in workers if not w.join(deadline - time.monotonic())]
         ticks.close(wait=not self._stop.is_set())
         if late:
             logger.error("did not end in time: %s; nothing is lost by that", ", ".join(late))
-            return False
+            if not crew.only_folders_hang(late):
+                return False
+            _guarded(station.caution.run_ends)
+            _leave(0) if self._stop.is_set() else _start_over()
         _guarded(lambda: _end_tidily(station))
         logger.info("station %s has stopped", station.settings.station.name)
         return True
 
     def _train_if_due(self, station: Station) -> None:
+        if station.rests(TRAIN):
+            if station.rest.is_set(BATTERY):
+                self._training.interrupt()
+            return
         self._training.start_if_due(station.settings, station.log, station.store, utc_now())
 
     def _reap_training(self, station: Station) -> None:
@@ -189,10 +225,12 @@ class Service:
             settings = load_settings(self._settings.source)
             if settings.database != self._settings.database:
                 raise TrapwatchError("another database.url needs a restart of the service")
+            take_cores(settings.classifier)
             station = Station(settings)
         except TrapwatchError as error:
             reason = "; ".join(str(error).splitlines())
             logger.error("the config was not taken over, the old one stays: %s", reason)
+            take_cores(self._settings.classifier)
             return Station(self._settings)
         self._settings = settings
         logger.info("the config was read again")
@@ -209,8 +247,9 @@ def _guarded(act: Callable[[], None]) -> None:
 
 def _classify(station: Station) -> bool:
     """One step; where nothing is to do, the backbone is opened: the next frame need not wait."""
+    be_nice(station.settings.classifier)  # and so are all threads that it starts
     busy = station.classify_step()
-    if not busy:
+    if not busy and not station.rests(CLASSIFY):
         station.pipeline.warm_up()
     return busy
 
@@ -220,17 +259,30 @@ def _clear_up(station: Station) -> None:
 
 
 def _end_tidily(station: Station) -> None:
+    station.caution.run_ends()
     station.log.checkpoint()
     station.close()
 
 
-def _leave() -> None:
+def _leave(code: int = 1) -> NoReturn:
     """End at once: Python would wait for the thread that hangs. Nothing is lost by that."""
     logging.shutdown()
-    os._exit(1)
+    os._exit(code)
+
+
+def _start_over() -> NoReturn:
+    """The same command in the same process: its locks, threads and memory are gone by that."""
+    logging.shutdown()
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:
+        os._exit(1)
 
 
 def _one_line(station: Station) -> str:
     counts = station.log.counts()
     live = station.live.name or "no model yet"
-    return f"{counts['media']} media, {counts['pending']} pending, {live}"
+    resting = resting_lines(station.rest.facts())
+    disk = [] if station.disk.look().state is DiskState.FULL else disk_lines(station.disk.look())
+    counted = f"{counts['media']} media, {counts['pending']} pending, {live}"
+    return "; ".join([counted, *disk, *resting])

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.backbone import (
-    INPUT_SIZES,
     Backbone,
     BackboneOptions,
     FeatureLayout,
@@ -22,64 +21,33 @@ from monitor.backbone import (
     open_backbone,
     usable_threads,
 )
+from monitor.backbone.spare import WithSpare
 from monitor.backbone.tail import Tail
-from monitor.backbone.trial import remembered
+from monitor.caution import Caution
 from monitor.config import Settings
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
+from monitor.disk import MEGABYTE, DiskGuard
 from monitor.domain import utc_now
-from monitor.imaging import DecodeRules
 from monitor.intake import Intake
+from monitor.label_journal import keep_journal
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.log.timeline import EVENT_GAP_KEY
 from monitor.models import ModelStore
+from monitor.options import backbone_options, decode_rules, engine_facts
+from monitor.patience import Patience
 from monitor.pipeline import Pipeline
-from monitor.watch import Found, Watcher, monotonic, stamp_of
+from monitor.places import Place, merged, threads_of
+from monitor.rest import CLASSIFY, INTAKE, Rest
+from monitor.watch import Found, Watcher, stamp_of
 
 if TYPE_CHECKING:
     from monitor.training.bench import Bench
 
 Floats = npt.NDArray[np.float32]
 
-EVENT_GAP_KEY = "event_gap_seconds"
 ENGINE_KEY = "engine"
-
-
-def decode_rules(settings: Settings) -> DecodeRules:
-    """What the decoder is told."""
-    classifier = settings.classifier
-    return DecodeRules(
-        max_pixels=classifier.max_pixels,
-        accept_truncated=classifier.accept_truncated,
-        size=INPUT_SIZES[classifier.backbone],
-    )
-
-
-def backbone_options(settings: Settings) -> BackboneOptions:
-    """What the backbone is told."""
-    c = settings.classifier
-    return BackboneOptions(
-        backbone=c.backbone,
-        weights=c.weights,
-        engine=c.engine,
-        device=c.device,
-        precision=c.precision,
-        threads=c.threads,
-        batch_size=c.batch_size,
-        weights_cache=settings.data_directory / "weights",
-        allow_download=c.allow_download,
-    )
-
-
-def engine_facts(backbone: Backbone, options: BackboneOptions) -> dict[str, object]:
-    """Which engine works here and how fast it was in the trial, for `status`."""
-    choice = remembered(options) if options.engine == "auto" else None
-    return {
-        "description": backbone.description,
-        "lanes": backbone.lanes,
-        "batch_size": backbone.batch_size,
-        "trial": str(choice) if choice else None,
-    }
 
 
 class Station:
@@ -92,11 +60,16 @@ class Station:
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings, self.clock = settings, clock
+        self.rest = Rest()
+        """Why some work rests for now."""
+        self.disk = DiskGuard(settings, self.rest)
         rows = self._deployment_rows()
-        self.log: SpeciesLog = open_log(settings.database.url, create=True)
+        self.log: SpeciesLog = keep_journal(
+            open_log(settings.database.url, create=True), settings, clock
+        )
+        self.gpu_problem: str | None = None
+        """Why the GPU is not used any more, in words."""
         self._opened: Backbone | None = None  # which nobody has taken yet
-        self.quiet = False
-        """True once all that is in the folders was taken in."""
         self.features = self._open_features()
         self.store = ModelStore(settings.models.directory)
         self.live = LiveModel(self.store, self.log.live_version)
@@ -104,58 +77,83 @@ class Station:
         """Set when something was taken in, for whoever classifies."""
         threads = usable_threads(settings.classifier.threads)
         gap = timedelta(minutes=settings.deployments.event_gap_minutes)
-        self.intake = Intake(
-            self.log,
-            Deployments(settings.deployments.path_pattern, rows),
-            decode_rules(settings),
-            settings.station.zone,
-            gap,
-            clock,
-            on_changing=self._put_off,
-            threads=threads,
-        )
+        deployments = Deployments(settings.deployments.path_pattern, rows)
+        rules, folders = decode_rules(settings), settings.watch.folders
+        self.caution = Caution(self.log, rules, clock)
+        self.patience = Patience(folders)
+
+        def make_intake(on_changing: Callable[[Found], None], threads: int) -> Intake:
+            parts = (self.log, deployments, rules, settings.station.zone, gap, clock)
+            return Intake(*parts, on_changing, threads, self.caution, self.patience)
+
+        self._make_intake = make_intake
+        self.intake = make_intake(lambda found: None, threads)
+        self._threads_of_place = threads_of(threads, folders)
         self.pipeline = Pipeline(
             self.log,
             self.features,
             self._open_backbone,
             self.live,
-            decode_rules(settings),
+            rules,
             settings.classifier.unknown_below,
             clock,
             threads=threads,
+            caution=self.caution,
+            patience=self.patience,
         )
-        self._watcher: Watcher | None = None
+        self._places: list[Place] = []
+        self._reports: dict[Path, dict[str, object]] = {}
         self._adopt(rows, gap)
 
     @property
+    def places(self) -> Sequence[Place]:
+        """The watched folders, each with a watcher, made when they are first needed."""
+        if not self._places:
+            self._places = [self._place(folder) for folder in self.settings.watch.folders]
+        return tuple(self._places)
+
+    @property
     def watcher(self) -> Watcher:
-        """The watcher, made when it is first needed."""
-        if self._watcher is None:
-            self._watcher = Watcher(
-                self.settings.watch, self.log.known_files, self.log.mark_found, self._report
-            )
-        return self._watcher
+        """The watcher of the first folder."""
+        return self.places[0].watcher
+
+    @property
+    def quiet(self) -> bool:
+        """True once all that is in the folders was taken in."""
+        return all(place.quiet for place in self.places)
+
+    def new_place(self, instead_of: Place) -> Place:
+        """The same folder, looked at anew."""
+        new = self._place(instead_of.folder)
+        self._places[self._places.index(instead_of)] = new
+        return new
 
     def close(self) -> None:
         """Let go of threads, files and memory."""
-        if self._watcher is not None:
-            self._watcher.close()
+        for place in self._places:
+            place.close()
         self.intake.close()
         self.pipeline.close()
+        self.patience.close()
         self.features.close()
         self.log.close()
 
+    def rests(self, work: str) -> str | None:
+        """Why a kind of work rests now, in words; None if it need not."""
+        self.disk.look()
+        return self.rest.words(work)
+
     def watch_step(self) -> bool:
         """Find settled files and take them in. True if there is more to do at once."""
-        settled = self.watcher.step(monotonic())
-        if settled:
-            self.intake.take(settled)
-            self.taken_in.set()
-        self.quiet = not settled and self.watcher.idle()
-        return self.watcher.busy() or self.watcher.hints.waiting()
+        if self.rests(INTAKE):
+            return False
+        busy = [place.step() for place in self.places]
+        return any(busy)
 
     def classify_step(self) -> bool:
         """Classify or re-score. True if there may be more to do at once."""
+        if self.rests(CLASSIFY):
+            return False
         return self.pipeline.step() > 0
 
     def features_of(
@@ -185,6 +183,7 @@ class Station:
             self.settings.data_directory,
             self.features_with,
             self.log.find_media,
+            self.settings.disk.warn_mb * MEGABYTE,
         )
 
     def features_with(self, tail: Tail | None) -> FeatureStore:
@@ -212,11 +211,16 @@ class Station:
                 return folder
         return Path(os.fsdecode(path)).parent
 
-    def _put_off(self, found: Found) -> None:
-        if self._watcher is not None:
-            seen = stamp_of(found.path)
-            if seen is not None:
-                self._watcher.put_off(Found(found.folder, found.path, seen), monotonic())
+    def _place(self, folder: Path) -> Place:
+        return Place(
+            folder,
+            self.settings.watch,
+            self.log,
+            self._make_intake,
+            self.taken_in.set,
+            self._report,
+            self._threads_of_place,
+        )
 
     def _deployment_rows(self) -> list[DeploymentRow]:
         file = self.settings.deployments.file
@@ -256,8 +260,19 @@ class Station:
             opened.close()
         options = replace(backbone_options(self.settings), tail=tail)
         backbone = open_backbone(options)
-        self.log.put_state(ENGINE_KEY, engine_facts(backbone, options), self.clock())
+        self.gpu_problem = None
+        self._tell_engine(backbone, options)
+        if isinstance(backbone, WithSpare):
+            backbone.on_lost = lambda reason: self._tell_engine(backbone, options, reason)
         return backbone
 
-    def _report(self, facts: dict[str, object]) -> None:
-        self.log.put_state("watch", facts, self.clock())
+    def _tell_engine(
+        self, backbone: Backbone, options: BackboneOptions, lost: str | None = None
+    ) -> None:
+        self.gpu_problem = lost
+        facts = engine_facts(backbone, options) | {"gpu_lost": lost}
+        self.log.put_state(ENGINE_KEY, facts, self.clock())
+
+    def _report(self, folder: Path, facts: dict[str, object]) -> None:
+        self._reports[folder] = facts
+        self.log.put_state("watch", merged(self._reports.copy()), self.clock())

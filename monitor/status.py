@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import date, datetime, time, timedelta
-from itertools import pairwise
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psutil
 
+from monitor.backups import STATE as BACKUP
+from monitor.backups import backup_lines
+from monitor.clocks import clock_problem
 from monitor.config import Settings
+from monitor.disk import DiskGuard, DiskState
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
+from monitor.health import health_of
 from monitor.learning import learning_lines, learning_of
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.today import HABIT_DAYS
 from monitor.log.versions import VersionRow
+from monitor.rest import resting_lines
 from monitor.scheduler import training_due_at, training_facts
+from monitor.silence import SILENT_AFTER, SILENT_GAPS, silent_after, usual_gap_days
 
-SILENT_AFTER = timedelta(days=3)
-"""No camera counts as silent before."""
-SILENT_GAPS = 3
-"""So many times its usual longest pause a camera may be quiet."""
 MOST_SILENT_LINES = 10
+TOLD_ABOVE = ("workers", "folders", "disk", "clock", "backup")
+"""Checks of the health that have lines of their own."""
+TOLD_FOR = timedelta(days=30)
+"""So long a recovery of the log stands among the lines."""
 
 
 def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) -> dict[str, Any]:
@@ -37,13 +42,15 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
     facts = training_facts(log)
     due = training_due_at(facts, settings.training, settings.station.zone)
     data = settings.data_directory
-    disk = psutil.disk_usage(str(data))
+    disk, room = psutil.disk_usage(str(data)), DiskGuard(settings).look()
     service = log.state("service") or {}
     running = is_held(data / LOCK_NAME)
     live = log.live_version()
     return {
         "station": settings.station.name,
         "now": iso_utc(now),
+        "clock": {"problem": clock_problem(now, log.newest_written_at())},
+        "health": health_of(settings, log, now).facts(),
         "service": {
             "running": running,
             "pid": service.get("pid") if running else None,
@@ -65,9 +72,14 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
         },
         "learning": learning_of(log, settings.training, live),
         "labels_until_training": max(0, settings.training.min_new_labels - facts.new_labels),
-        "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "folder": str(data)},
+        "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "folder": str(data)}
+        | {"state": room.state.value, "fullest": room.words},
+        "backup": {"enabled": settings.backup.enabled} | (log.state(BACKUP) or {}),
+        "rest": (log.state("rest") or {}) if running else {},
+        "log": {key: log.state(key) for key in ("integrity", "recovery", "journal")},
         "today": _today(log, now, settings.station.zone),
         "silent_deployments": silent_deployments(log, now),
+        "alerts": {"on": settings.alerts.is_on, **log.deliveries()},
     }
 
 
@@ -78,6 +90,8 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     others = ", ".join(f"{n} {kind}" for kind, n in watch.get("other_types", {}).items())
     lines = [
         ("station", facts["station"]),
+        *([("clock", facts["clock"]["problem"])] if facts["clock"]["problem"] else []),
+        ("health", facts["health"]["state"]),
         ("service", f"running, process {service['pid']}" if service["running"] else "not running"),
         ("engine", _engine_line(facts["engine"])),
         (
@@ -97,6 +111,14 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *learning_lines(facts),
         ("disk", f"{facts['disk']['free_bytes'] / 1e9:.1f} GB free in {facts['disk']['folder']}"),
     ]
+    if facts["disk"]["state"] != DiskState.OK:
+        lines.append(("disk", facts["disk"]["fullest"]))
+    lines += _log_lines(facts["log"], facts["now"])
+    lines += backup_lines(facts["backup"])
+    if (alerts := facts["alerts"])["on"]:
+        given_up = f", {alerts['failed']} given up" if alerts["failed"] else ""
+        lines.append(("alerts", f"{alerts['waiting']} waiting to be sent{given_up}"))
+    lines += [("rests", line) for line in resting_lines(facts["rest"])]
     lines += [
         ("silent camera", f"{s['deployment']}: last frame {s['last_frame_at']}")
         for s in facts["silent_deployments"][:MOST_SILENT_LINES]
@@ -104,28 +126,17 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [("problem", f"{u['path']}: {u['problem']}") for u in facts["unreadable"]]
     lines += [("problem", p) for p in watch.get("problems", [])]
     lines += [("problem", f"{who}: {why}") for who, why in service["problems"].items()]
+    lines += [
+        ("not well", f"{reason['words']} ({reason['advice']})")
+        for reason in facts["health"]["reasons"]
+        if reason["check"] not in TOLD_ABOVE
+    ]
     return lines
 
 
 def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:
     """When today began at the station."""
     return datetime.combine(now.astimezone(zone).date(), time(), zone)
-
-
-def usual_gap_days(days: Sequence[date]) -> int:
-    """The pause between days with frames that a camera keeps in 95 of 100 cases (nearest rank);
-    0 if it sent frames on fewer than two days.
-
-    Args:
-        days: on which it sent frames, in order.
-    """
-    gaps = sorted((later - earlier).days for earlier, later in pairwise(days))
-    return gaps[math.ceil(0.95 * len(gaps)) - 1] if gaps else 0
-
-
-def silent_after(days: Sequence[date]) -> timedelta:
-    """How long a camera with frames on these days may be quiet before it counts as silent."""
-    return max(SILENT_AFTER, SILENT_GAPS * timedelta(days=usual_gap_days(days)))
 
 
 def silent_deployments(log: SpeciesLog, now: datetime) -> list[dict[str, Any]]:
@@ -155,13 +166,27 @@ def silent_deployments(log: SpeciesLog, now: datetime) -> list[dict[str, Any]]:
     return silent
 
 
+def _log_lines(log: dict[str, Any], now: str) -> Iterator[tuple[str, str]]:
+    """When the log was last looked at, and what was done when it broke."""
+    checked, restored, journal = (log[key] or {} for key in ("integrity", "recovery", "journal"))
+    if checked.get("quick_at"):
+        yield ("log looked at", f"{checked['quick_at']}, fully {checked.get('full_at', 'never')}")
+    recently = iso_utc(parse_iso_utc(now) - TOLD_FOR)
+    if restored and restored["at"] > recently:
+        yield ("log restored", f"{restored['at']}: {restored['words']}")
+    if waiting := journal.get("waiting"):
+        yield ("labels waiting", f"{waiting}, for frames that are not there yet")
+
+
 def _today(log: SpeciesLog, now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     since = iso_utc(start_of_day(now, zone))
     return {"since": since, **asdict(log.taken_in_since(since))}
 
 
 def _lag(oldest: str | None, now: datetime) -> float | None:
-    return (now - parse_iso_utc(oldest)).total_seconds() if oldest is not None else None
+    if oldest is None:
+        return None
+    return max(0.0, (now - parse_iso_utc(oldest)).total_seconds())  # the clock may be set back
 
 
 def _version(row: VersionRow | None) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ from monitor.domain import RunState, TrapwatchError, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
+from monitor.processor import take_cores
+from monitor.rest import TRAIN
 from monitor.scheduler import TrainingFacts, is_due, training_due_at, training_facts
 from monitor.station import Station
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 3.0
+
+
+class Resting(TrapwatchError):
+    """No training now: the message says why, and when it goes on."""
 
 
 class TooFewNewLabels(TrapwatchError):
@@ -37,15 +43,23 @@ def train_now(
 
     Raises:
         Busy: another process trains.
+        Resting: the disk is full, or became so meanwhile.
         TooFewNewLabels: fewer than `training.min_new_labels`, and `force` is False.
         TrainingError: the labels are not enough to learn from.
     """
     from monitor.training.run import Sources, train_once  # the service, too, imports this page
 
+    def unless_it_rests(stage: str, done: float) -> None:
+        if done < 1 and (why := station.rests(TRAIN)) is not None:
+            raise Resting(f"training rests: {why}; it is tried again when there is room")
+        progress(stage, done)
+
     lock = settings.data_directory / TRAINING_LOCK_NAME
+    take_cores(settings.classifier)
     with OwnerLock(lock, "training", utc_now()):
         station = Station(settings)
         try:
+            unless_it_rests("starting", 0.0)
             _clear_up(station.log, station.store, utc_now())
             new = training_facts(station.log).new_labels
             if new < settings.training.min_new_labels and not force:
@@ -61,7 +75,7 @@ def train_now(
                 station.bench(),
                 trigger=trigger,
                 now=utc_now,
-                progress=progress,
+                progress=unless_it_rests,
             )
         finally:
             station.close()
@@ -161,6 +175,14 @@ class TrainingProcess:
             run = log.start_run(settings.training.method, "schedule", pid, now)
             message = f"the training process could not begin (exit status {code}); see the journal"
             log.finish_run(run, RunState.FAILED, message, now)
+
+    def interrupt(self) -> None:
+        """End the training that runs; it counts as one that was ended from outside, and is tried
+        again."""
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                logger.warning("the training that runs is ended; it is tried again later")
+                self._child.terminate()
 
     def end(self) -> bool:
         """End the training that runs, and start no other. True if one was running."""

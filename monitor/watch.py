@@ -18,7 +18,7 @@ from monitor.config import Watch
 from monitor.domain import FileStamp
 from monitor.hints import Hint, Hints
 from monitor.log.media import KnownFile
-from monitor.scan import Found, Scan, folders_between, is_helper_folder, is_image, stamp_of
+from monitor.scan import At, Found, Scan, folders_between, is_helper_folder, is_image, stamp_of
 
 __all__ = ["Found", "Watcher", "is_settled", "monotonic", "needs_intake", "stamp_of"]
 
@@ -82,6 +82,7 @@ class Watcher:
         self._incomplete = False  # something was let go of that only a scan can find again
         self._more_settled = False
         self._told: set[str] = set()
+        self.at = At()
 
     def close(self) -> None:
         """Stop listening to events."""
@@ -130,6 +131,7 @@ class Watcher:
     def _step(self, now: float) -> list[Found]:
         settled = self._hear(self.hints.take(BATCH), now)
         settled += self._look_again(now)
+        self.at.path = None
         if self.hints.keep_alive(now):
             self.request_reconcile()
         if self._reconcile is None and self._is_due(now):
@@ -137,6 +139,7 @@ class Watcher:
             self._last_reconcile = self._began = now
             self._incomplete = self.hints.lost = False
         self._scan_on(now)
+        self.at.path = None
         return settled
 
     def _is_full(self) -> bool:
@@ -175,7 +178,7 @@ class Watcher:
         told: list[str] = []
         files = 0
         for folder in self.settings.folders:
-            scan = Scan(folder, self._extensions)
+            scan = Scan(folder, self._extensions, self.at)
             for chunk in scan.chunks(BATCH):
                 files += len(chunk)
                 yield chunk
@@ -224,6 +227,7 @@ class Watcher:
         settled = []
         for path, waiting in due:
             del self._unsettled[path]
+            self.at.path = path
             seen = stamp_of(path)
             if seen is None:  # vanished
                 continue
@@ -264,7 +268,7 @@ class Watcher:
         if len(self._new_folders) >= MOST_NEW_FOLDERS:
             self._incomplete = True
         else:
-            scan = Scan(hint.folder, self._extensions)
+            scan = Scan(hint.folder, self._extensions, self.at)
             self._new_folders.append(scan.chunks(BATCH, hint.path))
 
     def _file(self, hint: Hint) -> Found | None:
@@ -273,6 +277,7 @@ class Watcher:
             return None
         if any(is_helper_folder(part) for part in folders_between(hint.folder, hint.path)):
             return None
+        self.at.path = hint.path
         stamp = stamp_of(hint.path)
         return Found(hint.folder, hint.path, stamp) if stamp is not None else None
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from monitor.domain import TrapwatchError
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
+SLOWER = 5
+"""A step may take so many times as long as the longest before: machines differ by a hundred."""
 
 
 class Worker:
@@ -23,6 +28,10 @@ class Worker:
         idle_seconds: pause after a step that found nothing to do.
         hang_seconds: a step that takes longer than this counts as hung.
         wake: set by others when there is something to do: it ends the pause of an idle worker.
+        doing: says in words what it is at, for when it hangs.
+
+    Attributes:
+        problem: what its last step raised, in words.
     """
 
     def __init__(
@@ -32,12 +41,13 @@ class Worker:
         idle_seconds: float,
         hang_seconds: float,
         wake: threading.Event | None = None,
+        doing: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self.name, self._step = name, step
+        self.name, self._step, self._doing = name, step, doing
         self._idle_seconds, self._hang_seconds = idle_seconds, hang_seconds
         self._stop = threading.Event()
         self._wake = wake or threading.Event()
-        self._beat = time.monotonic()
+        self._beat, self._longest = time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.problem: str | None = None
 
@@ -58,7 +68,15 @@ class Worker:
 
     def hangs(self, now: float) -> bool:
         """True if its step has not come back for too long, or its thread is gone."""
-        return now - self._beat > self._hang_seconds or not self._thread.is_alive()
+        limit = max(self._hang_seconds, SLOWER * self._longest)
+        return now - self._beat > limit or not self._thread.is_alive()
+
+    def words(self, now: float) -> str:
+        """How long it has given no sign of life, and what it is at."""
+        if not self._thread.is_alive():
+            return "its thread is gone"
+        at = self._doing()
+        return f"no sign of life for {now - self._beat:.0f} s{f', {at}' if at else ''}"
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -67,12 +85,15 @@ class Worker:
             try:
                 busy = self._step()
             except Exception as error:  # the edge of a loop: told, then tried again
-                logger.exception("%s: a step failed; it is tried again in %.0f s", self.name, pause)
+                told = "%s: a step failed (%s); it is tried again in %.0f s"
+                is_known = isinstance(error, TrapwatchError)
+                logger.error(told, self.name, error, pause, exc_info=not is_known)
                 self.problem = f"{type(error).__name__}: {error}"
                 self._pause(pause, self._stop)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             self.problem, pause = None, FIRST_PAUSE
+            self._longest = max(self._longest, time.monotonic() - self._beat)
             if not busy:
                 self._pause(self._idle_seconds, self._wake)
                 self._wake.clear()
@@ -80,3 +101,28 @@ class Worker:
     def _pause(self, seconds: float, until: threading.Event) -> None:
         self._beat = time.monotonic() + seconds
         until.wait(seconds)
+
+
+class Doing:
+    """What each thread of a room is at, and since when."""
+
+    def __init__(self) -> None:
+        self._at: dict[int, tuple[float, Callable[[], str]]] = {}
+
+    @contextmanager
+    def note(self, words: Callable[[], str]) -> Iterator[None]:
+        """Around a piece of work; `words` are only asked for when somebody wants to know."""
+        thread = threading.get_ident()
+        self._at[thread] = (time.monotonic(), words)
+        try:
+            yield
+        finally:
+            self._at.pop(thread, None)
+
+    def longest(self) -> str | None:
+        """What takes longest at this moment; None if nothing is under way."""
+        found = min(self._at.copy().values(), key=lambda one: one[0], default=None)
+        if found is None:
+            return None
+        since, words = found
+        return f"{words()} for {time.monotonic() - since:.0f} s"

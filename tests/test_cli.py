@@ -24,8 +24,10 @@ PINNED = """run; sightings; label set; label undo; label import; label import-fo
     label queue; label set-group; species list; species add; species rename;
     species merge; species import; events; train; models list; models show;
     models promote; models rollback; status; doctor; weights fetch; weights verify;
-    config check; backup; demo; web password; web token; web people; web remove;
-    report"""
+    config check; backup; restore; demo; web password; web token; web people; web remove;
+    report; install-service; alerts list; alerts test; deployments list; deployments set;
+    deployments shift-time; deployments outage list; deployments outage add;
+    deployments outage confirm; deployments outage dismiss"""
 COMMANDS = [" ".join(command.split()) for command in PINNED.split(";")]
 HEAVY = ("tensorflow", "keras", "numpy", "alembic", "PIL", "apscheduler", "watchdog", "rich")
 

@@ -12,7 +12,7 @@ from monitor.domain import iso_utc, utc_now
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
-from monitor.station import backbone_options
+from monitor.options import backbone_options
 from monitor.status import status_lines, status_of
 from monitor.web.accounts import Accounts
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from logbook import NOW, fill, frames, item, rows, say, take_in
 
 from monitor.log import engine as engine_page
-from monitor.log.engine import LogError, choose_sqlite, file_system_of, wal_is_safe
+from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite, file_system_of, wal_is_safe
 from monitor.log.species_log import SpeciesLog, open_log
 
 
@@ -137,7 +138,7 @@ def test_a_damaged_log_is_told_in_words(tmp_path):
     for start in range(8192, len(data), 4096):
         data[start : start + 200] = b"\xff" * 200
     path.write_bytes(data)
-    with pytest.raises(LogError, match="restore a backup"), SpeciesLog(path) as log:
+    with pytest.raises(LogError, match="restores the newest backup"), SpeciesLog(path) as log:
         list(log.sightings())
 
 
@@ -145,7 +146,7 @@ def test_a_log_with_a_damaged_schema_is_told_in_words(tmp_path):
     path = tmp_path / "log.db"
     fill(path).close()
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE act", b"CREATE T\x80BLE act"))
-    with pytest.raises(LogError, match="restore a backup"):
+    with pytest.raises(LogError, match="restores the newest backup"):
         SpeciesLog(path)
 
 
@@ -179,6 +180,20 @@ def test_a_checkpoint_empties_the_journal(filled):
     assert wal.stat().st_size > 0
     filled.checkpoint()
     assert wal.stat().st_size == 0
+
+
+def test_a_checkpoint_lets_go_where_somebody_reads(filled):
+    reader = choose_sqlite().module.connect(filled.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM media").fetchone()  # as a backup does for minutes
+    filled.put_state("a", {"b": 1}, NOW)
+    begun = time.monotonic()
+    filled.checkpoint()
+    assert time.monotonic() - begun < BUSY_SECONDS / 2
+    reader.close()
+    with filled._driver() as connection:
+        waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    assert waits == 1000 * BUSY_SECONDS
 
 
 def test_four_threads_write_at_once_and_none_is_locked_out(log):

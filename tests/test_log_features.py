@@ -318,7 +318,7 @@ def test_a_full_disk_is_raised_and_leaves_the_cache_usable(path):
     store = open_store(path)
     pages = store._file._connection.execute("PRAGMA page_count").fetchone()[0]
     store._file._connection.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(store._file._sqlite.OperationalError, match="full"):
+    with pytest.raises(LogError, match="full"):
         store.put([(sha(n), vector(n)) for n in range(3000)])
     store._file._connection.execute("PRAGMA max_page_count=100000")
     works(store)

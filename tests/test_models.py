@@ -256,7 +256,7 @@ def test_the_files_are_synced_before_the_name_and_the_name_after(
         models.os, "rename", lambda *paths: (steps.append("rename"), rename(*paths))
     )
     publish(store)
-    assert steps == ["fsync"] * 4 + ["rename", "fsync"]
+    assert steps == ["fsync"] * 5 + ["rename", "fsync"]  # the first: of the folder that is new
 
 
 # --- a tail

@@ -31,8 +31,9 @@ from monitor.domain import ModelState
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import open_log
 from monitor.models import TAIL_FILE
+from monitor.options import backbone_options
 from monitor.pipeline import Pipeline
-from monitor.station import Station, backbone_options
+from monitor.station import Station
 
 BASE = layout_of("vgg16")
 TAILS = 3
@@ -458,7 +459,7 @@ def test_a_real_station_swaps_to_a_fine_tuned_vgg16_and_back(config: Path) -> No
         held[0].rename(frames / held[0].name)
         station.log.go_live("v0002", "test", "test", NOW)
         station.watcher.request_reconcile()
-        station.quiet = False
+        station.places[0].quiet = False
         work(station)
         second = probabilities(station)
         assert len(second) == 4

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 
 from monitor.scheduler import Ticks
 
@@ -58,6 +60,18 @@ def test_a_clock_that_was_set_sets_the_ticks_anew(caplog: pytest.LogCaptureFixtu
     assert "the clock was set by -63072000 s" in caplog.text
     assert not ticks.check_clock(wall + 61 - two_years, monotonic + 61)
     ticks.close()
+
+
+def test_a_clock_set_from_1970_to_today_is_no_list_of_all_that_was_missed() -> None:
+    """Also where nobody has looked at the clock yet: that would take hours and all memory."""
+    calls = threading.Semaphore(0)
+    with time_machine.travel(datetime(1970, 1, 1, tzinfo=UTC), tick=True) as traveller:
+        ticks = Ticks({"often": (0.05, calls.release)})
+        ticks.start()
+        assert calls.acquire(timeout=5)
+        traveller.move_to(datetime(2026, 11, 26, tzinfo=UTC))
+        assert all(calls.acquire(timeout=5) for _ in range(5))
+        ticks.close()
 
 
 def test_closing_can_do_without_waiting() -> None:

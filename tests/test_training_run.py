@@ -21,6 +21,7 @@ from monitor.domain import (
     RunState,
     TimeSource,
 )
+from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
@@ -344,3 +345,31 @@ def test_a_person_who_promotes_during_a_training_is_not_overridden(
     assert "v0009 went live while" in outcome.reason
     assert station.log.live_version().name == "v0009"
     assert station.log.version(outcome.version).state is ModelState.REJECTED
+
+
+def test_a_version_that_the_log_cannot_take_is_removed_again(station: TrainingStation) -> None:
+    label_four_sites(station)
+    full = "CREATE TRIGGER full BEFORE INSERT ON model_version BEGIN " + (
+        "SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    with station.log._write() as connection:
+        connection.exec_driver_sql(full)
+    with pytest.raises(LogError, match="free some space"):
+        station.train()
+    assert list((station.folder / "models").iterdir()) == []
+    assert station.log.runs(1)[0].state is RunState.FAILED
+    with station.log._write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    assert station.train().accepted
+
+
+def test_a_feature_cache_that_takes_nothing_more_hinders_no_training(
+    station: TrainingStation,
+) -> None:
+    station.features._file._connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON features BEGIN "
+        "SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    label_four_sites(station)
+    assert station.train().accepted
+    assert station.features.count() == 0

@@ -24,7 +24,7 @@ from monitor.web import door as door_module
 from monitor.web.accounts import Accounts, Role
 from monitor.web.app import create_app
 from monitor.web.bodies import MOST_BODY_BYTES, MOST_FORM_BYTES
-from monitor.web.checks import IMPORT_PATH, address_key, is_host
+from monitor.web.checks import HEALTH, IMPORT_PATH, METRICS, READY, address_key, is_host
 from monitor.web.guard import FOR_ALL, HEADERS
 from monitor.web.parts import open_parts
 from monitor.web.rendering import fingerprint
@@ -157,11 +157,14 @@ def send(browser: TestClient, method: str, path: str, headers: dict[str, str]) -
 def test_every_route_asks_for_its_role_and_for_a_login(shared) -> None:
     routes = sorted(set(routes_of(shared.app.routes)) - {("GET", "/login"), ("POST", "/login")})
     routes.remove(("POST", "/logout"))
+    for path in (HEALTH, READY):  # one word for everybody: tests/test_web_metrics.py
+        routes.remove(("GET", path))
     assert len(routes) > 20
     nobody = shared.browser()
     for method, path in routes:
         answer = send(nobody, method, path, {})
-        assert answer.status_code == (401 if path.startswith("/api/") else 303), (method, path)
+        demanded = 401 if path.startswith("/api/") or path == METRICS else 303
+        assert answer.status_code == demanded, (method, path)
     for role in Role:
         browser = shared.log_in(role)
         headers = csrf_of(browser)

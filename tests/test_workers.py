@@ -8,7 +8,7 @@ import time
 import pytest
 
 from monitor import workers
-from monitor.workers import Worker
+from monitor.workers import Doing, Worker
 
 
 def test_a_step_that_raises_is_tried_again_after_a_growing_pause(
@@ -107,3 +107,54 @@ def test_an_idle_worker_is_woken_when_there_is_something_to_do() -> None:
     assert steps.acquire(timeout=10)
     worker.stop()
     assert worker.join(10)
+
+
+def test_a_worker_whose_steps_are_always_long_is_not_called_hung() -> None:
+    slow, steps = threading.Event(), threading.Semaphore(0)
+
+    def step() -> bool:
+        slow.wait(0.4)
+        steps.release()
+        return True
+
+    worker = Worker("test", step, 0.01, hang_seconds=0.1)
+    worker.start()
+    assert steps.acquire(timeout=5)
+    assert steps.acquire(timeout=5)
+    assert not worker.hangs(worker._beat + 1.5), "five times the longest step before"
+    assert worker.hangs(worker._beat + 60)
+    worker.stop()
+    assert worker.join(5)
+
+
+def test_it_says_what_it_was_at_when_it_hangs() -> None:
+    release = threading.Event()
+    worker = Worker("test", lambda: release.wait(30), 0.01, 5, doing=lambda: "at north/1.jpg")
+    worker.start()
+    assert worker.words(worker._beat + 12) == "no sign of life for 12 s, at north/1.jpg"
+    release.set()
+    worker.stop()
+    assert worker.join(5)
+    assert worker.words(time.monotonic()) == "its thread is gone"
+
+
+def test_of_several_threads_the_one_that_takes_longest_is_named() -> None:
+    doing, release, begun = Doing(), threading.Event(), threading.Barrier(3)
+    assert doing.longest() is None
+
+    def work(name: str) -> None:
+        with doing.note(lambda: name):
+            begun.wait(5)
+            release.wait(10)
+
+    first = threading.Thread(target=work, args=("the first",))
+    first.start()
+    _until(lambda: doing.longest() is not None)
+    second = threading.Thread(target=work, args=("the second",))
+    second.start()
+    begun.wait(5)
+    assert str(doing.longest()).startswith("the first for 0 s")
+    release.set()
+    first.join(5)
+    second.join(5)
+    assert doing.longest() is None

@@ -263,4 +263,9 @@ def open_backbone(options: BackboneOptions) -> Backbone:
         raise BackboneError(f"There is no engine '{options.engine}'; known are: auto, keras, ncnn.")
     from monitor.backbone.keras_engine import open_keras
 
-    return open_keras(options)
+    opened = open_keras(options)
+    if not opened.on_gpu:
+        return opened
+    from monitor.backbone.spare import WithSpare
+
+    return WithSpare(opened, options, open_backbone)

@@ -33,6 +33,7 @@ from monitor.backbone.keras_network import (
     with_map,
 )
 from monitor.backbone.keras_runtime import Forward, Runtime, open_runtime
+from monitor.backbone.spare import DeviceLost
 from monitor.backbone.tail import first_block_of_maps, frozen_length
 from monitor.backbone.weight_files import Arrays
 from monitor.backbone.weights import layout_of_weights, load_weights
@@ -91,7 +92,7 @@ def _compiled(
     return model, forward
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("[[")]  # [[the graph's node]]
     return (said or [type(error).__name__])[-1]
@@ -125,6 +126,11 @@ class KerasBackbone:
         self._network, self._tail_block = network, tail_block
         self._map_forwards: dict[tuple[str, int, int], Forward] = {}
         self._block_forwards: dict[int, Forward] = {}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        return self._runtime.device == "GPU"
 
     @property
     def traces(self) -> int:
@@ -185,7 +191,7 @@ class KerasBackbone:
             batch = rows[start : start + self.batch_size]
             try:
                 found[start : start + len(batch)] = self._of_batch(forward, batch)
-            except self._runtime.memory_errors as error:
+            except (*self._runtime.memory_errors, *self._runtime.device_errors) as error:
                 self._halve_batch(error)
             else:
                 start += len(batch)
@@ -204,6 +210,8 @@ class KerasBackbone:
 
     def _halve_batch(self, error: BaseException) -> None:
         if not self._runtime.is_out_of_memory(error):
+            if isinstance(error, self._runtime.device_errors):
+                raise DeviceLost(f"The GPU is lost ({_last_line(error)}).") from error
             raise error
         if self.batch_size == 1:
             raise BackboneError(

@@ -30,6 +30,7 @@ class Runtime(Protocol):
         fast_bfloat16: whether the device multiplies bfloat16 in hardware.
         fixed_shapes: whether another batch length costs a compilation, so that batches are padded.
         memory_errors: exceptions that may mean that memory ran out; ask `is_out_of_memory`.
+        device_errors: exceptions by which a GPU tells that it cannot go on; none on a CPU.
         traces: how often a graph was traced.
     """
 
@@ -38,6 +39,7 @@ class Runtime(Protocol):
     fast_bfloat16: bool
     fixed_shapes: bool
     memory_errors: tuple[type[Exception], ...]
+    device_errors: tuple[type[Exception], ...]
     traces: int
 
     def compile(self, model: Any) -> Forward:
@@ -90,6 +92,14 @@ class TensorFlowRuntime:
         else:
             self._use_threads(threads)
         self.device = "GPU" if gpus else "CPU"
+        lost = (  # a CUDA error, a launch that failed, cuDNN or cuBLAS without a device
+            tf.errors.InternalError,
+            tf.errors.UnknownError,
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.FailedPreconditionError,
+        )
+        self.device_errors: tuple[type[Exception], ...] = lost if gpus else ()
         # cuDNN looks for its best algorithm at each new shape; a CPU has no such cost.
         self.fixed_shapes = bool(gpus)
         self.fast_bfloat16 = self._gpus_have_bfloat16(gpus) if gpus else _cpu_has_bfloat16()
@@ -174,6 +184,8 @@ class JaxRuntime:
                 "environment variable JAX_PLATFORMS, or the device to 'auto'."
             )
         self.fast_bfloat16 = self.device == "GPU"
+        on_gpu = self.device == "GPU"
+        self.device_errors: tuple[type[Exception], ...] = (RuntimeError,) if on_gpu else ()
 
     def compile(self, model: Any) -> Forward:
         """See Runtime.compile."""

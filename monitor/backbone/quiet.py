@@ -5,12 +5,13 @@ TensorFlow 2.21 writes them to file descriptor 2 before TF_CPP_MIN_LOG_LEVEL cou
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 NOISE = re.compile(
@@ -23,6 +24,8 @@ NOISE = re.compile(
 def import_keras() -> Any:
     """The module `keras`, with its configured backend imported, and nothing said on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import, or it is too late
+    with suppress(ImportError):  # or it gets TensorFlow's own SQLite, in which WAL is not safe
+        importlib.import_module("pysqlite3.dbapi2")
     with native_noise_held_back():
         import keras
     return keras

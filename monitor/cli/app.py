@@ -99,4 +99,18 @@ class _JournalFormatter(logging.Formatter):
 
 
 # The commands register themselves; they come last because they import this page.
-from monitor.cli import labels, models, queue, report, service, sightings, species, web  # noqa: E402, F401
+from monitor.cli import (  # noqa: E402
+    alerts,  # noqa: F401
+    backup,  # noqa: F401
+    deployments,  # noqa: F401
+    install,  # noqa: F401
+    labels,  # noqa: F401
+    models,  # noqa: F401
+    outages,  # noqa: F401
+    queue,  # noqa: F401
+    report,  # noqa: F401
+    service,  # noqa: F401
+    sightings,  # noqa: F401
+    species,  # noqa: F401
+    web,  # noqa: F401
+)

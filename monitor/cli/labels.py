@@ -31,7 +31,8 @@ from monitor.exchange.labels import (
     rows_of_csv,
     rows_of_folder,
 )
-from monitor.log.species_log import open_log
+from monitor.label_journal import keep_journal
+from monitor.log.species_log import SpeciesLog, open_log
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")
 app.add_typer(label, name="label")
@@ -61,7 +62,7 @@ def set_label(
     observations = [observation_of(text) for text in species]
     first = observations[0]
     observations[0] = Observation(first.species, first.count, sex, life_stage, behaviour)
-    with open_log(read_settings(config).database.url) as log:
+    with _writable(config) as log:
         outcome = log.label(
             [log.find(media, absolute(media))],
             observations,
@@ -86,7 +87,7 @@ def undo(
 
     Example: `trapwatch label undo 17`
     """
-    with open_log(read_settings(config).database.url) as log:
+    with _writable(config) as log:
         media_id = log.find(media, absolute(media)) if media is not None else None
         undone = log.undo(media_id, who(by), How.CLI, utc_now())
         for sighting in log.sightings_of(undone):
@@ -128,6 +129,11 @@ def import_folder(
     settings = read_settings(config)
     rows = rows_of_folder(folder, frozenset(settings.watch.extensions))
     _import(settings, folder, rows, who(by), new=new, as_json=as_json)
+
+
+def _writable(config: Path | None) -> SpeciesLog:
+    settings = read_settings(config)
+    return keep_journal(open_log(settings.database.url), settings)
 
 
 def _import(

@@ -21,6 +21,7 @@ from monitor.cli.app import (
 )
 from monitor.console import note, print_json, print_table, stage_bar
 from monitor.domain import TrapwatchError, utc_now
+from monitor.label_journal import keep_journal
 from monitor.log.species_log import open_log
 
 models = typer.Typer(no_args_is_help=True, help="Model versions: look, promote, roll back.")
@@ -133,7 +134,7 @@ def promote(
     from monitor.models import ModelStore
 
     settings = read_settings(config)
-    with open_log(settings.database.url) as log:
+    with keep_journal(open_log(settings.database.url), settings) as log:
         row = log.version(version)
         ModelStore(settings.models.directory).load(version, row.weights_sha256)
         log.go_live(version, f"promoted by {who(by)}", who(by), utc_now())
@@ -150,7 +151,7 @@ def rollback(by: ByOption = None, as_json: JsonOption = False, config: ConfigOpt
 
     settings = read_settings(config)
     store = ModelStore(settings.models.directory)
-    with open_log(settings.database.url) as log:
+    with keep_journal(open_log(settings.database.url), settings) as log:
         version = log.roll_back(
             who(by), utc_now(), usable=lambda row: store.load(row.name, row.weights_sha256)
         )

@@ -1,4 +1,4 @@
-"""Running and looking after a station: run, doctor, config, weights, backup, demo."""
+"""Running and looking after a station: run, doctor, config, weights, demo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from monitor.cli.app import (
     read_settings,
 )
 from monitor.console import count_bar, note, print_json, print_table
-from monitor.log.species_log import open_log
 
 config_app = typer.Typer(no_args_is_help=True, help="The config file.")
 weights_app = typer.Typer(no_args_is_help=True, help="The backbone's ImageNet weights.")
@@ -100,19 +99,6 @@ def verify(config: ConfigOption = None) -> None:
     Example: `trapwatch weights verify`
     """
     _load_weights(config, download=False)
-
-
-@app.command("backup")
-def backup(
-    file: Annotated[Path, typer.Argument(help="A new file.")], config: ConfigOption = None
-) -> None:
-    """Copy the log into FILE, whole, as it is at this moment; the service may go on.
-
-    Example: `trapwatch backup /media/usb/log-2024-05-01.db`
-    """
-    with open_log(read_settings(config).database.url) as log:
-        log.backup(file)
-    note(f"{file}: written")
 
 
 @app.command("demo")

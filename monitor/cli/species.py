@@ -21,6 +21,7 @@ from monitor.console import note, print_json, print_table
 from monitor.domain import How, utc_now
 from monitor.exchange.labels import ImportFailed
 from monitor.exchange.species import import_species as import_csv
+from monitor.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 
 species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")
@@ -165,7 +166,8 @@ def _by_language(pairs: list[str]) -> dict[str, str]:
 
 
 def _writable(config: Path | None) -> SpeciesLog:
-    return open_log(read_settings(config).database.url, create=True)
+    settings = read_settings(config)
+    return keep_journal(open_log(settings.database.url, create=True), settings)
 
 
 def _open_csv(path: Path) -> TextIO:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from monitor.domain import iso_utc
-from monitor.log.engine import LogError, in_words
+from monitor.log.engine import LogError, error_for, in_words, is_damage
 from monitor.log.tables import Act, Deployment, State
+
+ACTED = "acted"
+"""In a connection's notes: this transaction recorded an act."""
 
 
 class LogPart:
@@ -21,11 +24,15 @@ class LogPart:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.after_act: Callable[[], None] = lambda: None
+        """Called once a transaction that recorded an act is in the file for good."""
+        self.damage: str | None = None
+        """Why the file is known to be broken, since somebody came upon that."""
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with (
-            _errors_in_words(self._engine),
+            self._errors_in_words(),
             self._engine.connect() as connection,
             connection.begin(),
         ):
@@ -35,19 +42,31 @@ class LogPart:
     def _write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its start (BEGIN IMMEDIATE)."""
         with (
-            _errors_in_words(self._engine),
+            self._errors_in_words(),
             self._engine.connect().execution_options(write=True) as connection,
             connection.begin(),
         ):
+            connection.info.pop(ACTED, None)
             yield connection
+            acted = connection.info.pop(ACTED, False)
+        if acted:
+            self.after_act()
 
+    @contextmanager
+    def _errors_in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._told(error.orig) from error
+        except UnicodeDecodeError as error:  # SQLite quotes what is broken in its messages
+            raise self._told(error) from error
 
-@contextmanager
-def _errors_in_words(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise LogError(f"the log {engine.url.database}: {in_words(error.orig)}") from error
+    def _told(self, error: BaseException | None) -> LogError:
+        """The driver's error in words; damage of the file is remembered."""
+        words = f"the log {self._engine.url.database}: {in_words(error)}"
+        if is_damage(error):
+            self.damage = self.damage or words
+        return error_for(error)(words)
 
 
 def deployment_id(connection: Connection, name: str) -> int:
@@ -74,6 +93,7 @@ def new_act(
     """Record that somebody did something; returns the act's id."""
     values = {"at": iso_utc(now), "by": by, "how": how, "kind": kind, "request": request}
     result = connection.execute(insert(Act).values(**values, scope=scope, details=details))
+    connection.info[ACTED] = True
     return inserted_id(result)
 
 

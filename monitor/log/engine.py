@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 import monitor
-from monitor.domain import TrapwatchError
+from monitor.domain import TrapwatchError, utc_now
+from monitor.durable import make_folder
 
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
@@ -48,16 +49,37 @@ class LogError(TrapwatchError):
     """The species log cannot be used; the message says why and what to do."""
 
 
+class LogDamaged(LogError):
+    """The file of the log is broken, or is no log at all: it is to be restored."""
+
+
+DAMAGE = ("malformed", "not a database", "is encrypted", "corrupt", "decode to UTF-8")
+"""How SQLite says that a file is broken."""
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """True where the file itself is broken; False where waiting or room or leave would help."""
+    text = str(error)
+    return isinstance(error, UnicodeDecodeError) or any(sign in text for sign in DAMAGE)
+
+
+def error_for(error: BaseException | None) -> type[LogError]:
+    """The class under which an error of the database driver is told."""
+    return LogDamaged if is_damage(error) else LogError
+
+
 def in_words(error: BaseException | None) -> str:
     """What an error of the database driver means and what to do about it."""
     text = str(error)
     advice = {
         "disk is full": "free some space; nothing that was recorded is lost",
+        "disk I/O error": "the disk is full (not even a lock finds room) or it fails; free some "
+        "space, then see what the system's journal says of the disk",
         "locked": "another process has been writing for too long; try again",
-        "malformed": "the file is damaged; restore a backup (trapwatch doctor says more)",
+        "malformed": "the file is damaged; the service restores the newest backup when it starts",
         "not a database": "the file is something else; set database.url to another path",
         "readonly": "this user may not write there; see who owns the file and its folder",
-        "unable to open": "this user may not open it; see who owns the file and its folder",
+        "unable to open": "this user may not open it, or the disk is full; see who owns its folder",
     }
     hints = [hint for sign, hint in advice.items() if sign in text]
     return f"{text}: {hints[0]}" if hints else text
@@ -215,23 +237,37 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
     if not path.exists() and not create:
         raise LogError(f"there is no species log at {path} yet; start one with: trapwatch run")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         engine = open_engine(path)
         standing = revision_of(engine)
         if standing != HEAD:
             if not create and standing is None:
                 raise LogError(f"{path} is not a species log yet; start one with: trapwatch run")
             engine.dispose()
-            migrate(path)
+            _upgrade(path, standing)
             engine = open_engine(path)
         return engine
     except DBAPIError as error:
-        raise LogError(
+        raise error_for(error.orig)(
             f"{path} cannot be opened as a species log: {in_words(error.orig)}"
         ) from error
     except OSError as error:
         raise LogError(f"{path} cannot be opened: {error.strerror}") from error
     except UnicodeDecodeError as error:  # SQLite quotes a broken schema in its error message
-        raise LogError(
-            f"{path} is damaged; restore a backup (trapwatch doctor says more)"
+        raise LogDamaged(
+            f"{path} is damaged; the service restores the newest backup when it starts"
         ) from error
+
+
+def _upgrade(path: Path, standing: str | None) -> None:
+    """Migrate; a log that holds something is copied before: the way back to the older program."""
+    if standing is None or standing > HEAD:
+        migrate(path)
+        return
+    from monitor.log.upgrading import keep_before_upgrade  # which opens the log by itself
+
+    kept = keep_before_upgrade(path, HEAD, utc_now())
+    try:
+        migrate(path)
+    except LogError as error:
+        raise type(error)(f"{error}; a copy of before is kept as {kept}") from error

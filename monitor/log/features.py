@@ -7,6 +7,7 @@ vector carries a CRC-32 of itself and its key, because SQLite does not notice a 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite
+from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite, in_words
+from monitor.log.shrinking import make_shrinkable, shrink_once, size_of
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -28,6 +30,7 @@ ROW_BYTES = 120
 """Of a row and its entry in the index, besides the vector."""
 SPARE_PAGES = 4
 """For the index, whose pages are split now and then."""
+LEAST_FREE_BYTES = 2**20
 NO_DAMAGE = ("locked", "is full", "unable to open", "interrupted")
 logger = logging.getLogger(__name__)
 
@@ -116,6 +119,37 @@ class FeatureStore:
 
         self._file.work(write)
 
+    def keep(self, items: Sequence[tuple[str, Floats]]) -> None:
+        """Keep these vectors if that is possible: what cannot be kept is computed again some day.
+        A disk that refuses is told once, until it takes some again."""
+        try:
+            self.put(items)
+        except (LogError, OSError) as error:
+            self._file.tell_refusal(error)
+        else:
+            self._file.tell_refusal(None)
+
+    def shrink(self, is_enough: Callable[[], bool], least_bytes: int) -> int:
+        """Give room back to the disk: the oldest vectors go. Until `end_shrinking` the file then
+        grows no more.
+
+        Args:
+            is_enough: asked between two steps of a few megabytes.
+            least_bytes: the file is made no smaller than this.
+
+        Returns:
+            how many bytes were given back.
+        """
+        try:
+            return self._file.shrink(2 * self.size + ROW_BYTES, is_enough, least_bytes)
+        except LogError as error:
+            self._file.tell_refusal(error)
+            return 0
+
+    def end_shrinking(self) -> None:
+        """There is room again: the file may grow to its bound."""
+        self._file.end_shrinking()
+
     def count(self) -> int:
         """How many vectors of this layout are kept."""
         query = "SELECT count(*) FROM features WHERE layout = ?"
@@ -137,7 +171,8 @@ class CacheFile:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+        self._path, self._max_bytes, self._bound = path, max_bytes, max_bytes
+        self._has_refused = False
         self._lock = threading.Lock()
         self._is_open = True
         self._sqlite = choose_sqlite().module
@@ -146,8 +181,7 @@ class CacheFile:
     def work(self, work: Callable[[Any], T]) -> T:
         """Do `work` with the connection, in the place of a damaged file with an empty one.
 
-        Raises:
-            LogError: the cache was closed. SQLite's own word for that is that of some damages.
+        Raises LogError where the cache was closed, or the disk refuses.
         """
         with self._lock:
             if not self._is_open:
@@ -155,14 +189,13 @@ class CacheFile:
             try:
                 return work(self._connection)
             except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
-                if not _is_damage(error):
+                if not self._is_damage(error):
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
-                    raise
+                    raise LogError(f"{self._path}: {in_words(error)}") from error
                 logger.warning("%s is damaged (%s): it is made anew", self._path, error)
                 self._connection.close()
-                self._throw_away()
-                self._connection = self._open()
+                self._connection = self._open_anew()
                 return work(self._connection)
 
     def make_room(self, rows: int, row_bytes: int) -> None:
@@ -176,6 +209,28 @@ class CacheFile:
         while dropped and self._free(page) < needed + SPARE_PAGES:
             drop = f"DELETE FROM features WHERE rowid IN ({oldest})"
             dropped = self._connection.execute(drop, [rows]).rowcount
+
+    def tell_refusal(self, error: Exception | None) -> None:
+        """Say once that nothing can be kept, and once that it can again (None)."""
+        if error is not None and not self._has_refused:
+            logger.warning("%s cannot be written (%s): frames go on without it", self._path, error)
+        elif error is None and self._has_refused:
+            logger.info("%s is written again", self._path)
+        self._has_refused = error is not None
+
+    def shrink(self, row_bytes: int, is_enough: Callable[[], bool], least_bytes: int) -> int:
+        """See FeatureStore.shrink. Others have their turn between two steps."""
+        before = self.work(size_of)
+        while not is_enough() and self.work(size_of) > least_bytes:
+            if not self.work(lambda connection: shrink_once(connection, row_bytes)):
+                break
+        after = self.work(size_of)
+        self._max_bytes = min(self._bound, max(after, least_bytes))
+        return max(0, before - after)
+
+    def end_shrinking(self) -> None:
+        """Grow to the bound again."""
+        self._max_bytes = self._bound
 
     def close(self) -> None:
         """Close the file; whoever uses it afterwards is told so, and harms nothing."""
@@ -195,15 +250,26 @@ class CacheFile:
         try:
             return self._open()
         except (self._sqlite.DatabaseError, UnicodeDecodeError) as error:
-            if not _is_damage(error):
-                raise
+            if not self._is_damage(error):
+                raise LogError(f"{self._path} cannot be opened: {in_words(error)}") from error
             logger.warning("%s is no feature cache (%s): it is made anew", self._path, error)
-            self._throw_away()
-            return self._open()
+            return self._open_anew()
 
-    def _throw_away(self) -> None:
+    def _is_damage(self, error: Exception) -> bool:
+        """True for a file that is broken or foreign (SQLite has a dozen ways to say so); False
+        where waiting, space or a permission would help."""
+        if "disk I/O error" in str(error):  # so says SQLite, too, if its -shm finds no room
+            facts = os.statvfs(self._path.parent)
+            return facts.f_bavail * facts.f_frsize >= LEAST_FREE_BYTES
+        return not any(sign in str(error) for sign in NO_DAMAGE)
+
+    def _open_anew(self) -> Any:
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        try:
+            return self._open()
+        except self._sqlite.DatabaseError as error:
+            raise LogError(f"{self._path} cannot be made: {in_words(error)}") from error
 
     def _open(self) -> Any:
         choice = choose_sqlite()
@@ -213,6 +279,7 @@ class CacheFile:
         )
         try:
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a file that is new
+            make_shrinkable(connection)
             connection.execute(f"PRAGMA journal_mode={'WAL' if choice.wal else 'DELETE'}")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(
@@ -231,9 +298,3 @@ class CacheFile:
 
 def _crc(sha256: bytes, vector: bytes) -> int:
     return zlib.crc32(vector, zlib.crc32(sha256))
-
-
-def _is_damage(error: Exception) -> bool:
-    """True for a file that is broken or foreign (SQLite has a dozen ways to say so); False where
-    waiting, space or a permission would help."""
-    return not any(sign in str(error) for sign in NO_DAMAGE)

@@ -15,6 +15,7 @@ from monitor.domain import (
     Prediction,
     iso_utc,
 )
+from monitor.log.clock_corrections import Clock
 from monitor.log.connection import LogPart, deployment_id
 from monitor.log.predictions import record_predictions
 from monitor.log.tables import Deployment, File, Media
@@ -88,12 +89,12 @@ class MediaQueries(LogPart):
         if not items:
             return []
         with self._write() as connection:
-            shifts: dict[str, tuple[int, float]] = {}
+            clocks: dict[str, Clock] = {}
             known = known_contents(connection, [item.sha256 for item in items])
             for item in items:
                 is_new = item.sha256 not in known
                 if is_new:
-                    media_id = insert_media(connection, item, now, event_gap, shifts)
+                    media_id = insert_media(connection, item, now, event_gap, clocks)
                     known[item.sha256] = media_id
                 outcome.append((known[item.sha256], is_new))
             remember_files(
@@ -163,6 +164,8 @@ class MediaQueries(LogPart):
     def set_deployments(self, rows: Sequence[dict[str, Any]]) -> None:
         """Take over the station's deployment list; a changed clock correction moves what is shown.
 
+        What people said of a clock (`correct_clock`) counts besides, and stays.
+
         Args:
             rows: `name` and any of latitude, longitude, start_at, end_at, clock_shift_seconds.
         """
@@ -174,7 +177,7 @@ class MediaQueries(LogPart):
                 ).scalar_one()
                 connection.execute(update(Deployment).where(Deployment.id == number).values(**row))
                 if row.get("clock_shift_seconds", before) != before:
-                    shift_clock(connection, number, row["clock_shift_seconds"])
+                    shift_clock(connection, number)
 
     def regroup_events(self, event_gap: timedelta) -> None:
         """Cut the events anew: needed only when the gap in the config has changed."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -43,6 +43,15 @@ class Standing:
     held_by: str | None
 
 
+LONGEST_LEASE = timedelta(hours=1)
+"""A lease that would last longer is from before the clock was set back, and has ended."""
+
+
+def _lasts(now: datetime) -> ColumnElement[bool]:
+    """True of leases that have not ended."""
+    return (Lease.until_at > iso_utc(now)) & (Lease.until_at <= iso_utc(now + LONGEST_LEASE))
+
+
 class ReviewQueries(LogPart):
     """What several people at one log need, so that they do not get in each other's way."""
 
@@ -59,7 +68,7 @@ class ReviewQueries(LogPart):
             the events that `by` now holds, in the order of `event_ids`.
         """
         with self._write() as connection:
-            connection.execute(delete(Lease).where(Lease.until_at <= iso_utc(now)))
+            connection.execute(delete(Lease).where(~_lasts(now)))
             rows = connection.execute(
                 select(Lease.event_id).where(Lease.event_id.in_(event_ids), Lease.by != by)
             )
@@ -97,7 +106,7 @@ class ReviewQueries(LogPart):
                 Media.status,
                 Lease.by,
             )
-            .outerjoin(Lease, (Lease.event_id == event) & (Lease.until_at > iso_utc(now)))
+            .outerjoin(Lease, (Lease.event_id == event) & _lasts(now))
             .where(Media.id.in_(media_ids))
         )
         with self._read() as connection:

@@ -142,27 +142,13 @@ class SpeciesQueries(LogPart):
     def rename_species(self, old: str, new: str, by: str, how: str, now: datetime) -> None:
         """Give a species a new name; the old one stays an alias."""
         with self._write() as connection:
-            species_id = _must_resolve(connection, old)
-            taken = resolve(connection, new)
-            if taken is not None and taken != species_id:
-                raise LogError(f"'{new}' is another species already; join them with: species merge")
-            connection.execute(
-                update(Species).where(Species.id == species_id).values(name=spelled(new))
-            )
-            _answer_to(connection, new, species_id)
+            rename(connection, old, new)
             new_act(connection, "species-rename", by, how, now, details={"old": old, "new": new})
 
     def merge_species(self, source: str, into: str, by: str, how: str, now: datetime) -> None:
         """Make `source` and all its names mean `into` from now on; labels keep what they said."""
         with self._write() as connection:
-            gone, kept = _must_resolve(connection, source), _must_resolve(connection, into)
-            if gone == kept:
-                raise LogError(f"'{source}' and '{into}' are one species already")
-            for column in (Species.id, Species.merged_into):
-                connection.execute(update(Species).where(column == gone).values(merged_into=kept))
-            connection.execute(
-                update(SpeciesName).where(SpeciesName.species_id == gone).values(species_id=kept)
-            )
+            merge(connection, source, into)
             details = {"source": source, "into": into}
             new_act(connection, "species-merge", by, how, now, details=details)
 
@@ -194,6 +180,28 @@ class SpeciesQueries(LogPart):
             ]
 
 
+def rename(connection: Connection, old: str, new: str) -> None:
+    """Call a species otherwise. Raises LogError if the name is another one's."""
+    species_id = _must_resolve(connection, old)
+    taken = resolve(connection, new)
+    if taken is not None and taken != species_id:
+        raise LogError(f"'{new}' is another species already; join them with: species merge")
+    connection.execute(update(Species).where(Species.id == species_id).values(name=spelled(new)))
+    _answer_to(connection, new, species_id)
+
+
+def merge(connection: Connection, source: str, into: str) -> None:
+    """Let all names of `source` mean `into`. Raises LogError if they do already."""
+    gone, kept = _must_resolve(connection, source), _must_resolve(connection, into)
+    if gone == kept:
+        raise LogError(f"'{source}' and '{into}' are one species already")
+    for column in (Species.id, Species.merged_into):
+        connection.execute(update(Species).where(column == gone).values(merged_into=kept))
+    connection.execute(
+        update(SpeciesName).where(SpeciesName.species_id == gone).values(species_id=kept)
+    )
+
+
 def _rows(connection: Connection) -> dict[int, SpeciesRow]:
     """The list by species id, in order of name."""
     labels = _labels_by_species(connection)
@@ -217,6 +225,14 @@ def _rows(connection: Connection) -> dict[int, SpeciesRow]:
 
 
 def _add(connection: Connection, entry: SpeciesEntry, by: str, how: str, now: datetime) -> bool:
+    is_new, details = complete(connection, entry)
+    new_act(connection, "species-add", by, how, now, details=details)
+    return is_new
+
+
+def complete(connection: Connection, entry: SpeciesEntry) -> tuple[bool, dict[str, Any]]:
+    """Put a species on the list, or give a known one what it has not. Returns (whether it is new,
+    what an act says of it)."""
     known = resolve(connection, entry.name)
     species_id = _insert(connection, entry.name) if known is None else known
     given: dict[str, Any] = {
@@ -241,9 +257,20 @@ def _add(connection: Connection, entry: SpeciesEntry, by: str, how: str, now: da
     more = {"aliases": list(entry.aliases)} if entry.aliases else {}
     if "group_name" in given:
         given["group"] = given.pop("group_name")
-    details = {"species": spelled(entry.name), **given, **more}
-    new_act(connection, "species-add", by, how, now, details=details)
-    return known is None
+    return known is None, {"species": spelled(entry.name), **given, **more}
+
+
+def entry_of(details: Mapping[str, Any]) -> SpeciesEntry:
+    """The inverse: the entry that an act of this kind says."""
+    return SpeciesEntry(
+        str(details["species"]),
+        details.get("scientific_name"),
+        details.get("taxon_key"),
+        details.get("names") or {},
+        tuple(details.get("aliases", ())),
+        details.get("group"),
+        details.get("hotkey"),
+    )
 
 
 def _labels_by_species(connection: Connection) -> dict[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,20 +9,31 @@ from types import TracebackType
 from typing import Any, Self
 
 from monitor.config import sqlite_path
-from monitor.durable import sync
+from monitor.log.act_records import ActQueries
+from monitor.log.alerts import AlertQueries
+from monitor.log.backup import write_backup
 from monitor.log.browse import BrowseQueries
+from monitor.log.deployment_acts import DeploymentActs
 from monitor.log.detections import DetectionQueries
-from monitor.log.engine import LogError, in_words, open_migrated
+from monitor.log.effort import EffortQueries
+from monitor.log.engine import BUSY_SECONDS, open_migrated
+from monitor.log.figures import FigureQueries
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
+from monitor.log.news import NewsQueries
+from monitor.log.poison import PoisonQueries
 from monitor.log.predictions import PredictionQueries
 from monitor.log.reference import ReferenceQueries
+from monitor.log.replaying import ReplayQueries
 from monitor.log.reviewing import ReviewQueries
 from monitor.log.runs import RunQueries
 from monitor.log.species_list import SpeciesQueries
 from monitor.log.today import TodayQueries
 from monitor.log.versions import VersionQueries
+from monitor.log.written import WrittenQueries
+
+EMPTYING_MS = 200
 
 
 class SpeciesLog(
@@ -40,6 +50,15 @@ class SpeciesLog(
     LearningQueries,
     StatusQueries,
     TodayQueries,
+    EffortQueries,
+    DeploymentActs,
+    WrittenQueries,
+    PoisonQueries,
+    FigureQueries,
+    ActQueries,
+    ReplayQueries,
+    AlertQueries,
+    NewsQueries,
 ):
     """One station's log. Safe to share between threads."""
 
@@ -68,9 +87,15 @@ class SpeciesLog(
         self._engine.dispose()
 
     def checkpoint(self) -> None:
-        """Write the WAL back into the database file and empty it."""
+        """Write the WAL back into the database file and empty it, if nobody reads just then:
+        while it waits for a reader, as a backup is one, nobody could write."""
         with self._driver() as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute(f"PRAGMA busy_timeout={EMPTYING_MS}")
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS:.0f}")
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound."""
@@ -79,31 +104,8 @@ class SpeciesLog(
         return [row for row in rows if row != "ok"]
 
     def backup(self, target: Path) -> None:
-        """Copy the log, as it is at one moment, into the file `target` (SQLite backup API).
-
-        Raises:
-            LogError: `target` exists or cannot be written.
-        """
-        if target.exists():
-            raise LogError(f"{target} exists already; name a new file")
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            partial.touch()
-            with self._driver() as source:
-                copy = type(source)(os.fspath(partial))
-                try:
-                    source.backup(copy)
-                    copy.execute("PRAGMA journal_mode=DELETE")
-                finally:
-                    copy.close()
-            sync(partial)
-            os.replace(partial, target)
-            sync(target.parent)
-        except (OSError, LogError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise LogError(f"{target} cannot be written: {reason}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        """Copy the log, as it is at one moment, into the file `target`: see `write_backup`."""
+        write_backup(self.path, target)
 
     @contextmanager
     def _driver(self) -> Iterator[Any]:
@@ -113,7 +115,7 @@ class SpeciesLog(
             try:
                 yield driver
             except connection.dialect.loaded_dbapi.Error as error:
-                raise LogError(f"the log {self.path}: {in_words(error)}") from error
+                raise self._told(error) from error
 
 
 def open_log(url: str, *, create: bool = False) -> SpeciesLog:

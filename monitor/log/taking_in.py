@@ -11,8 +11,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from monitor.domain import FileStamp, MediaStatus, Metadata, iso_utc, shown_path
+from monitor.log.clock_corrections import Clock, clock_of, shift_of
 from monitor.log.connection import deployment_id, inserted_id
-from monitor.log.tables import Deployment, File, Media
+from monitor.log.tables import File, Media
 from monitor.log.timeline import event_for, shown_times
 
 
@@ -46,17 +47,15 @@ def insert_media(
     item: IntakeItem,
     now: datetime,
     event_gap: timedelta,
-    shifts: dict[str, tuple[int, float]],
+    clocks: dict[str, Clock],
 ) -> int:
-    """A row for content that is new; `shifts` remembers each deployment's row and correction."""
-    if item.deployment not in shifts:
+    """A row for content that is new; `clocks` remembers each deployment's row and corrections."""
+    if item.deployment not in clocks:
         number = deployment_id(connection, item.deployment)
-        shift = connection.execute(
-            select(Deployment.clock_shift_seconds).where(Deployment.id == number)
-        ).scalar_one()
-        shifts[item.deployment] = (number, shift)
-    number, shift = shifts[item.deployment]
-    captured = item.metadata.captured
+        clocks[item.deployment] = clock_of(connection, number)
+    clock = clocks[item.deployment]
+    number, captured = clock.deployment_id, item.metadata.captured
+    shift = shift_of(captured.local, clock.base_seconds, clock.corrections)
     local, at = shown_times(captured.local, captured.utc_offset, shift)
     values = {
         "sha256": item.sha256,

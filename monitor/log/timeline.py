@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, bindparam, select, update
 
 from monitor.domain import iso_local, iso_utc, parse_iso_utc
-from monitor.log.tables import Media
+from monitor.log.clock_corrections import clock_of, shift_of
+from monitor.log.tables import Media, State
+
+EVENT_GAP_KEY = "event_gap_seconds"
+"""In the `state` table: the gap of the config that events were last cut by."""
+USUAL_GAP = timedelta(minutes=30)
 
 
 def joins(earlier: datetime, later: datetime, gap: timedelta) -> bool:
@@ -50,11 +55,15 @@ def event_for(
     return event
 
 
-def regroup(connection: Connection, gap: timedelta) -> None:
-    """Cut the events anew; only media whose event changes are written."""
+def regroup(connection: Connection, gap: timedelta, deployment: int | None = None) -> None:
+    """Cut the events anew (of one deployment alone, where it is given); only media whose event
+    changes are written."""
     columns = (Media.id, Media.deployment_id, Media.captured_at, Media.event_id)
+    query = select(*columns).order_by(*columns[1:3], Media.id)
+    if deployment is not None:
+        query = query.where(Media.deployment_id == deployment)
     changes, event, last = [], 0, None
-    for row in connection.execute(select(*columns).order_by(*columns[1:3], Media.id)):
+    for row in connection.execute(query):
         moment = parse_iso_utc(row.captured_at)
         if last is None or last[0] != row.deployment_id or not joins(last[1], moment, gap):
             event = row.id
@@ -78,15 +87,24 @@ def shown_times(wall: datetime, offset: timedelta, shift_seconds: float) -> tupl
         return iso_local(wall), iso_utc(wall.replace(tzinfo=UTC))
 
 
-def shift_clock(connection: Connection, deployment: int, shift_seconds: float) -> None:
-    """Show a deployment's media at other times; `captured_wall` stays as it was read."""
-    columns = (Media.id, Media.captured_wall, Media.utc_offset_seconds)
-    changes = []
+def shift_clock(connection: Connection, deployment: int) -> int:
+    """Show a deployment's media at the times that its corrections make; `captured_wall` stays as
+    it was read. Where only some frames move, events are cut anew.
+
+    Returns:
+        how many media are shown at another time now.
+    """
+    clock = clock_of(connection, deployment)
+    columns = (Media.id, Media.captured_wall, Media.utc_offset_seconds, Media.captured_at)
+    changes, moves = [], set()
     for row in connection.execute(select(*columns).where(Media.deployment_id == deployment)):
         offset = timedelta(seconds=row.utc_offset_seconds)
         wall = datetime.fromisoformat(row.captured_wall)
-        local, at = shown_times(wall, offset, shift_seconds)
-        changes.append({"local": local, "at": at, "m": row.id})
+        shift = shift_of(wall, clock.base_seconds, clock.corrections)
+        local, at = shown_times(wall, offset, shift)
+        moves.add(parse_iso_utc(at) - parse_iso_utc(row.captured_at))
+        if at != row.captured_at:
+            changes.append({"local": local, "at": at, "m": row.id})
     if changes:
         connection.exec_driver_sql(
             "UPDATE media SET captured_local = :local, captured_at = :at WHERE id = :m", changes
@@ -94,3 +112,13 @@ def shift_clock(connection: Connection, deployment: int, shift_seconds: float) -
         connection.exec_driver_sql(
             "UPDATE prediction SET captured_at = :at WHERE media_id = :m", changes
         )
+        if len(moves) > 1:  # neighbours that move alike stay neighbours
+            regroup(connection, gap_of_events(connection), deployment)
+    return len(changes)
+
+
+def gap_of_events(connection: Connection) -> timedelta:
+    """The gap by which the events of this log were cut."""
+    query = select(State.value).where(State.key == EVENT_GAP_KEY)
+    known = connection.execute(query).scalar()
+    return timedelta(seconds=known["seconds"]) if known else USUAL_GAP

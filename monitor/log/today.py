@@ -115,7 +115,7 @@ class TodayQueries(LogPart):
                     continue
                 since = parse_iso_utc(frame.captured_at).date() - timedelta(days=HABIT_DAYS)
                 where = {"deployment": frame.deployment_id, "last": frame.captured_at}
-                rows = connection.execute(_DAYS, where | {"since": since.isoformat()})
+                rows = connection.execute(DAYS_WITH_FRAMES, where | {"since": since.isoformat()})
                 days[frame.deployment] = [date.fromisoformat(day) for day in rows.scalars()]
         return days
 
@@ -126,7 +126,7 @@ class TodayQueries(LogPart):
             return list(connection.execute(query).scalars())
 
 
-_DAYS = text("""
+DAYS_WITH_FRAMES = text("""
 WITH RECURSIVE seen(at) AS (
     SELECT (SELECT captured_at FROM media
             WHERE deployment_id = :deployment AND captured_at BETWEEN :since AND :last

@@ -15,6 +15,7 @@ from monitor.log.engine import LogError
 from monitor.log.filters import aside
 from monitor.log.tables import Act, Label, Media, Observation, Species
 
+PAGE = 500
 SHOWN_MEDIA = 50
 """So many media of one act are listed by `acts_of`; an event can have thousands."""
 
@@ -84,8 +85,9 @@ class UndoQueries(LogPart):
                         act_id=undoing, media_id=label.media_id, withdraws_id=label.id
                     )
                 )
-                _point_to_newest(connection, label.media_id)
-        return tuple(label.media_id for label in labels)
+            media_ids = tuple(label.media_id for label in labels)
+            point_to_newest(connection, media_ids)
+        return media_ids
 
     def acts_of(self, by: str, limit: int) -> list[LabelAct]:
         """The last label acts of a person that still count, the newest first: what `undo` will
@@ -165,8 +167,10 @@ def _nothing(connection: Connection, act: int | None, of: str | None) -> LogErro
     return LogError("there is no label to undo: this act was taken back before")
 
 
-def _point_to_newest(connection: Connection, media_id: int) -> None:
-    """Let the media point to its newest label that was not withdrawn, or to none."""
-    newest = select(func.max(Label.id)).where(Label.media_id == media_id, *_counts())
-    label_id = connection.execute(newest).scalar()
-    connection.execute(update(Media).where(Media.id == media_id).values(label_id=label_id))
+def point_to_newest(connection: Connection, media_ids: Sequence[int]) -> None:
+    """Let media point to their newest label that was not withdrawn, or to none."""
+    newest = select(func.max(Label.id)).where(Label.media_id == Media.id, *_counts())
+    values = {"label_id": newest.scalar_subquery()}
+    for start in range(0, len(media_ids), PAGE):
+        page = media_ids[start : start + PAGE]
+        connection.execute(update(Media).where(Media.id.in_(page)).values(**values))

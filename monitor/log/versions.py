@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from monitor.domain import ModelState, iso_utc
 from monitor.log.connection import LogPart, new_act
 from monitor.log.engine import LogError
-from monitor.log.tables import ModelVersion
+from monitor.log.tables import Act, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,7 @@ class VersionQueries(LogPart):
             ).first()
             if live is None:
                 raise LogError("no model is live, so there is none to roll back from")
-            before = connection.execute(
-                select(ModelVersion)
-                .where(
-                    ModelVersion.state == ModelState.RETIRED,
-                    ModelVersion.went_live_at <= live.went_live_at,
-                )
-                .order_by(ModelVersion.went_live_at.desc(), ModelVersion.id.desc())
-            ).first()
+            before = _before(connection, live)
             if before is None:
                 raise LogError(f"{live.name} is the first live model; there is none before it")
             usable(_version(before))
@@ -162,6 +156,17 @@ class VersionQueries(LogPart):
                 select(ModelVersion).where(ModelVersion.state == ModelState.LIVE)
             ).first()
             return _version(row) if row else None
+
+
+def _before(connection: Connection, live: Any) -> Any | None:
+    """The retired version that was live before `live`: by the order of the acts, for the clock
+    may have been wrong."""
+    retired = select(ModelVersion).where(ModelVersion.state == ModelState.RETIRED)
+    rows = connection.execute(retired).all()
+    acts = select(Act.id, Act.details).where(Act.kind == "go-live").order_by(Act.id)
+    place = {row.details["version"]: row.id for row in connection.execute(acts)}
+    earlier = [row for row in rows if place.get(row.name, 0) < place.get(live.name, math.inf)]
+    return max(earlier, key=lambda row: (place.get(row.name, 0), row.id), default=None)
 
 
 def must_have(connection: Connection, name: str) -> Any:

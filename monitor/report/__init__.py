@@ -10,12 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from monitor.camera_days import watched_days
 from monitor.charts import paper
 from monitor.charts.catalogue import NAMES, Choice, chart
 from monitor.charts.places import Map
 from monitor.config import Settings
 from monitor.domain import TrapwatchError, iso_utc
 from monitor.durable import write_whole
+from monitor.effort import per_hundred_days
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.privacy import PrivateSpecies
@@ -151,8 +153,11 @@ def _values(
     silent = set()
     if period.until is None or period.until > now:
         silent = {row["deployment"] for row in silent_deployments(log, now)}
+    watched = watched_days(settings, log, now, period.since, period.until)
     return {
         "station": settings.station.name,
+        "watched": watched,
+        "rate": lambda events: per_hundred_days(events, sum(watched.values())),
         "zone": settings.station.timezone,
         "made": now.astimezone(zone).strftime("%Y-%m-%d %H:%M"),
         "period": period_words(shown, period.since, period.until, zone),

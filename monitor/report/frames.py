@@ -13,9 +13,9 @@ from monitor.config import Settings
 from monitor.domain import Sighting, Source
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
+from monitor.options import decode_rules
 from monitor.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.privacy import hides
-from monitor.station import decode_rules
 
 MOST_SPECIES = 12
 FRAMES_A_SPECIES = 3

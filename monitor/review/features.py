@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from monitor.config import Settings
-from monitor.log.engine import choose_sqlite
+from monitor.log.engine import LogError, choose_sqlite
 from monitor.log.species_log import SpeciesLog
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def features_of(settings: Settings, log: SpeciesLog) -> Iterator[FeatureStore | 
     size = layout_of(settings.classifier.backbone).size
     try:
         store = FeatureStore(path, layout, size, most)
-    except (OSError, choose_sqlite().module.Error) as error:
+    except (OSError, LogError, choose_sqlite().module.Error) as error:
         logger.warning("%s cannot be used (%s): frames are asked about by turns", path, error)
         yield None
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Bench:
         folder: for the map cache and the checkpoint.
         features_with: the feature cache of the network with a tail.
         media: ids -> where their files are.
+        spare_bytes: so much of the disk is left free of maps.
     """
 
     options: BackboneOptions
@@ -45,6 +47,7 @@ class Bench:
     folder: Path
     features_with: Callable[[Tail], FeatureStore]
     media: Callable[[Sequence[int]], Sequence[PendingMedia]]
+    spare_bytes: int = 0
 
     @property
     def first_block(self) -> int:
@@ -60,8 +63,11 @@ def open_maps(bench: Bench, layout: str) -> MapStore:
     """
     block, size = bench.first_block, layout_of(bench.options.backbone).size
     name = f"{layout.replace('/', '-')}-{LAYERS[block]}.maps"
-    most = bench.training.map_cache_mb * 1024 * 1024
-    return MapStore(bench.folder / FOLDER / name, size, MAP_SHAPES[block], most)
+    path = bench.folder / FOLDER / name
+    there = path.stat().st_size if path.is_file() else 0
+    room = shutil.disk_usage(bench.folder).free - bench.spare_bytes
+    most = min(bench.training.map_cache_mb * 1024 * 1024, there + max(0, room))
+    return MapStore(path, size, MAP_SHAPES[block], most)
 
 
 def views_of(store: MapStore, train: int, held_out: int) -> int:
@@ -69,8 +75,8 @@ def views_of(store: MapStore, train: int, held_out: int) -> int:
     views = min(MOST_VIEWS, (store.capacity - held_out) // max(train, 1))
     if views < 1:
         raise NotTuned(
-            f"the maps of {train + held_out} media do not fit into training.map_cache_mb, which "
-            f"has room for {store.capacity}"
+            f"the maps of {train + held_out} media do not fit into training.map_cache_mb and what "
+            f"the disk can spare: there is room for {store.capacity}"
         )
     return views
 
@@ -87,7 +93,23 @@ def fill(
     Returns:
         In how many views those of the training side are there: as many as there is room and time
         for.
+
+    Raises:
+        NotTuned: there is no room, or no time.
     """
+    try:
+        return _filled(bench, plan, store, ends_at, report)
+    except OSError as error:
+        raise NotTuned(f"{store.path} cannot be written: {error.strerror or error}") from error
+
+
+def _filled(
+    bench: Bench,
+    plan: Plan,
+    store: MapStore,
+    ends_at: float,
+    report: Callable[[float], None],
+) -> int:
     most = _most_views(store, len(plan.train), len(plan.held_out))
     places = {one.media_id: one for one in bench.media([m.media_id for m in plan.media])}
 
@@ -123,8 +145,8 @@ def _most_views(store: MapStore, train: int, held_out: int) -> int:
     views = min(MOST_VIEWS, (store.capacity - held_out) // max(train, 1))
     if views < 1:
         raise NotTuned(
-            f"the maps of {train + held_out} media do not fit into training.map_cache_mb, which "
-            f"has room for {store.capacity}"
+            f"the maps of {train + held_out} media do not fit into training.map_cache_mb and what "
+            f"the disk can spare: there is room for {store.capacity}"
         )
     return views
 

@@ -53,7 +53,7 @@ class Sources:
         missing = [m.media_id for m in media if m.sha256 not in vectors]
         for start in range(0, len(missing), COMPUTE_AT_ONCE):
             found = self.compute(missing[start : start + COMPUTE_AT_ONCE], tail)
-            kept.put(list(found.items()))
+            kept.keep(list(found.items()))
             # rounded as the cache does, so that the same labels give the same head either way
             vectors |= {sha: as_kept(vector) for sha, vector in found.items()}
             report(start / len(missing))

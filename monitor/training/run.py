@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from monitor.backbone.tail import Tail
 from monitor.config import Settings
 from monitor.domain import ModelState, RunState, TrapwatchError
+from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.suspects import SUSPECTS_KEY
 from monitor.models import ModelStore
@@ -115,8 +116,9 @@ def _note_failure(log: SpeciesLog, run_id: int, error: BaseException, now: datet
     message = str(error) if in_words else f"{type(error).__name__}: {error}".rstrip(": ")
     try:
         log.finish_run(run_id, RunState.FAILED, message, now)
-    except Exception:  # the first error is the one to raise
-        logger.exception("the failed training run %s could not be noted in the log", run_id)
+    except Exception as second:  # the first error is the one to raise
+        told = "the failed training run %s could not be noted in the log: %s"
+        logger.error(told, run_id, second, exc_info=not isinstance(second, TrapwatchError))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +190,11 @@ class _Run:
         page = card_page(card)
         sha256 = self.store.publish(name, fitted.head, card, page, files, challenger.tail)
         layout, figures = fitted.head.layout, figures_of(card) | promise_of_version(fitted.head)
-        outcome = self._register(name, layout, sha256, verdict, champion.name, figures)
+        try:
+            outcome = self._register(name, layout, sha256, verdict, champion.name, figures)
+        except LogError:
+            self.store.discard_unless(name, [row.name for row in self.log.versions()])
+            raise
         self.log.put_state(SUSPECTS_KEY, suspects(name, plan, fitted), self.now())
         return outcome
 

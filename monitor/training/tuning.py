@@ -20,6 +20,7 @@ from monitor.backbone.tail import Tail, frozen_length
 from monitor.backbone.weights import load_weights
 from monitor.classifier import softmax
 from monitor.feature_maps import MapStore
+from monitor.log.features import as_kept
 from monitor.log.learning import LabelledMedia
 from monitor.training.bench import TRIED, Bench, fill, must_be_there, open_maps
 from monitor.training.checkpoint import Checkpoint
@@ -191,8 +192,8 @@ def _features(
             vectors, maps = store.get([(sha, AS_IT_IS) for sha in part])
             made = backbone.features_from_maps(maps, vectors)
             found |= dict(zip(part, made, strict=True))
-        kept.put(list(found.items()))
-        return kept.get(list(found))
+        kept.keep(list(found.items()))
+        return {sha: as_kept(vector) for sha, vector in found.items()}
     finally:
         backbone.close()
 

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from monitor import __version__
-from monitor.web import api, pages
+from monitor.web import api, monitoring, pages
 from monitor.web.bodies import Limits
 from monitor.web.door import Door
 from monitor.web.guard import Guard
@@ -43,9 +43,11 @@ def create_app(parts: Parts, limits: Limits = Limits()) -> FastAPI:
     )
     app.state.parts, app.state.limits = parts, limits
     app.state.door = Door(parts.accounts, parts.settings.web, parts.clock)
+    app.state.monitoring = monitoring.Monitoring(parts)
     tell_problems(app)
     app.include_router(api.router)
     app.include_router(pages.router)
+    app.include_router(monitoring.router)
     app.mount(f"/static/{fingerprint()}", StaticFiles(directory=STATIC))
     return app
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 IMPORT_PATH = "/api/v1/species/import"
 LONGEST_NEXT = 2000
+HEALTH, READY, METRICS = "/healthz", "/readyz", "/metrics"
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
@@ -66,6 +67,24 @@ def is_own_origin(headers: Mapping[str, str], scheme: str) -> bool:
         return False
     same_host = bool(parts.netloc) and parts.netloc.lower() == headers.get("host", "").lower()
     return same_host and scheme in ("http", parts.scheme)
+
+
+def asks_nobody(path: str, metrics: str, client: str, host_header: str) -> bool:
+    """True for what everybody may read: how the station is. Its figures, which name places and
+    species, only where the config says so, asked from this machine under its own name.
+
+    Args:
+        metrics: `web.metrics`.
+        client: address of whoever asks.
+    """
+    if path in (HEALTH, READY):
+        return True
+    return (
+        path == METRICS
+        and metrics == "local"
+        and is_loopback(client)
+        and names_this_machine(host_header)
+    )
 
 
 def has_body(headers: Mapping[str, str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from monitor.log.reviewing import Standing, disagree
@@ -171,7 +171,7 @@ class _Answered:
     def put(self, session: str, media_ids: Sequence[int], now: datetime) -> None:
         """Do not ask this session about these for as long as a lease."""
         with self._lock:
-            kept = {m: until for m, until in self._until.get(session, {}).items() if until > now}
+            kept = {m: until for m, until in self._of(session) if now < until <= now + LEASE}
             self._until[session] = kept | dict.fromkeys(media_ids, now + LEASE)
             self._until.move_to_end(session)
             while len(self._until) > SESSIONS:
@@ -180,4 +180,7 @@ class _Answered:
     def of(self, session: str, now: datetime) -> set[int]:
         """What the session labelled so lately."""
         with self._lock:
-            return {m for m, until in self._until.get(session, {}).items() if until > now}
+            return {m for m, until in self._of(session) if now < until <= now + LEASE}
+
+    def _of(self, session: str) -> Iterable[tuple[int, datetime]]:
+        return self._until.get(session, {}).items()

@@ -24,7 +24,7 @@ from monitor.web.accounts import (
     name_key,
     usable_name,
 )
-from monitor.web.checks import address_key, is_loopback
+from monitor.web.checks import METRICS, address_key, asks_nobody, is_loopback
 from monitor.web.people import ASK_FOR_TOKEN, Visitor
 from monitor.web.sessions import Kind, Session, Sessions, new_session
 from monitor.web.waits import Key, Rule, Waits
@@ -85,6 +85,12 @@ class Door:
         """True where no login is demanded: no account exists, and only this machine can knock."""
         return self.is_local and not self._accounts.exist()
 
+    def asks_nobody(self, request: Request) -> bool:
+        """True where the answer is for everybody, whoever asks."""
+        client = request.client.host if request.client else ""
+        host = request.headers.get("host", "")
+        return asks_nobody(request.scope["path"], self._web.metrics, client, host)
+
     def sessions(self) -> Sessions:
         """Signs with the secret of this station."""
         secret = self._accounts.secret()
@@ -96,7 +102,8 @@ class Door:
     def visit(self, request: Request) -> Visit:
         """Who sent a request. Raises HTTPException 401 or 429 for a token that is none."""
         said = request.headers.get("authorization", "")
-        if said and request.scope["path"].startswith("/api/"):
+        path = request.scope["path"]
+        if said and (path.startswith("/api/") or path == METRICS):
             return Visit(self._bearer(said, request), None)
         sessions, now = self.sessions(), self._clock().timestamp()
         session = sessions.read(request.cookies.get(sessions.cookie_name), now)

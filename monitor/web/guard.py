@@ -22,6 +22,7 @@ from monitor.web.bodies import (
     too_large,
 )
 from monitor.web.checks import (
+    METRICS,
     SAFE_METHODS,
     has_body,
     is_foreign,
@@ -122,7 +123,7 @@ class Guard:
         path, is_safe = request.scope["path"], request.method in SAFE_METHODS
         if is_safe and not body.is_whole:
             raise HTTPException(400, f"a {request.method} request has no body")
-        if is_safe and path.startswith(self._static):
+        if is_safe and (path.startswith(self._static) or self._door.asks_nobody(request)):
             return receive
         visit = self._door.visit(request)
         request.state.visitor, request.state.session = visit.visitor, visit.session
@@ -214,7 +215,7 @@ def _form_field(content: bytes) -> str | None:
 def _login_demanded(request: Request) -> HTTPException:
     """For programs 401, for people the way to the form."""
     path = request.scope["path"]
-    if path.startswith("/api/"):
+    if path.startswith("/api/") or path == METRICS:
         return HTTPException(401, NOBODY, ASK_FOR_TOKEN)
     asked = path + (f"?{request.url.query}" if request.url.query else "")
     there = f"?next={quote(asked, safe='')}" if request.method == "GET" and asked != "/" else ""

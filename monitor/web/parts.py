@@ -12,14 +12,16 @@ from fastapi import Depends, Request
 
 from monitor.charts.kept import KeptDetections
 from monitor.config import Settings
+from monitor.disk import MEGABYTE
 from monitor.domain import utc_now
+from monitor.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.looks import Looks
 from monitor.models import ModelStore
+from monitor.options import backbone_options, decode_rules
 from monitor.pictures import PICTURES_FOLDER, Pictures
 from monitor.privacy import PrivateSpecies
 from monitor.review.features import features_of
-from monitor.station import backbone_options, decode_rules
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk
 from monitor.web.group_desk import GroupDesk
@@ -54,7 +56,7 @@ class Parts:
 def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Parts:
     """Open the log (made if it is new) and everything that works on it."""
     data = settings.data_directory
-    log = open_log(settings.database.url, create=True)
+    log = keep_journal(open_log(settings.database.url, create=True), settings, clock)
     rules = decode_rules(settings)
     most_bytes = settings.web.picture_cache_mb * 1024 * 1024
     private = PrivateSpecies(settings.web.private_species, log.called_today)
@@ -70,6 +72,8 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
             most_bytes,
             rules,
             folders=settings.watch.folders,
+            spare_bytes=settings.disk.stop_mb * MEGABYTE,
+            is_deadly=log.is_set_aside,
         ),
         Looks(backbone_options(settings), rules),
         Desk(log, clock, features),

@@ -66,7 +66,8 @@ def _machine(facts: dict[str, Any]) -> Iterator[Trouble]:
             "Move old backups or frames to another disk: the log must be able to grow.",
         )
     lag = facts["lag_seconds"]
-    if lag is not None and lag > LONG_LAG_SECONDS:
+    rests = "classify" in facts.get("rest", {})  # which is told with its reason
+    if lag is not None and lag > LONG_LAG_SECONDS and not rests:
         yield Trouble(
             WARN,
             f"Frames have been waiting for the classifier for {duration(lag)}.",

@@ -41,7 +41,19 @@ def break_intake() -> None:
     media.MediaQueries.take_in = take_in_badly  # type: ignore[method-assign]
 
 
+def break_memory() -> None:
+    """Some of each frame is never let go of."""
+    take_in, kept = media.MediaQueries.take_in, []
+
+    def take_in_and_keep(log: Any, items: Iterable[media.IntakeItem], *rest: Any) -> Any:
+        items = list(items)
+        kept.extend(bytes(4096) + item.path for item in items)
+        return take_in(log, items, *rest)
+
+    media.MediaQueries.take_in = take_in_and_keep  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    {"intake": break_intake}[sys.argv[1]]()
+    {"intake": break_intake, "leak": break_memory}[sys.argv[1]]()
     sys.argv = ["trapwatch", *sys.argv[2:]]
     main()

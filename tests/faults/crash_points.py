@@ -150,24 +150,87 @@ def _words_of_an_older_release(drill: Drill, zygote: Zygote) -> None:
     connection.close()
 
 
+def _an_older_log(drill: Drill, zygote: Zygote) -> None:
+    """Somebody put an old copy in the place of the log: only the journal has the labels since."""
+    log, copy = drill.data / "trapwatch.db", drill.root / "older.db"
+    _once(drill, zygote, "backup", str(copy))
+    _once(drill, zygote, "label", "import-folder", str(drill.sorted))
+    for suffix in ("-wal", "-shm"):
+        Path(f"{log}{suffix}").unlink(missing_ok=True)
+    os.replace(copy, log)
+
+
+def _a_label_that_changed(drill: Drill, zygote: Zygote) -> None:
+    """By nobody's act: the log is damaged, although SQLite sees nothing."""
+    log = str(drill.data / "trapwatch.db")
+    connection = choose_sqlite().module.connect(log, isolation_level=None)
+    connection.execute("DROP TRIGGER observation_is_never_changed")
+    connection.execute("UPDATE observation SET count = 7 WHERE label_id = 1")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+
+
 def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
     place = "log.runs.RunQueries.run_progress"
     assert zygote.run(drill, "train", "--force", kill=(place, "after", 2)) == -9
 
 
+def _die_while_reading(drill: Drill, zygote: Zygote) -> None:
+    """Two runs that were killed: the second was careful, and left its marker at a frame."""
+    for _ in range(2):
+        place = "log.media.MediaQueries.take_in"
+        assert zygote.run(drill, "run", "--once", kill=(place, "before", 1)) == -9
+
+
+def _corrected(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "deployments", "shift-time", "north", "--by", "1h")
+
+
+def _silent(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "propose")
+
+
+def _backed_up(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "backup", str(drill.root / "backup.db"))
+
+
 ONCE, TRAIN = ("run", "--once"), ("train", "--force")
 REVIEW = Scenario("seen", ("review",))
+TELL = Scenario("seen", ("tell",))
 SCENARIOS: dict[str, Scenario] = {
     "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
     "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
     "durable.write_whole": Scenario(
         "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
     ),
+    "log.deployment_acts.DeploymentActs.correct_clock": Scenario(
+        "seen", ("deployments", "shift-time", "north", "--by", "1h"), repeat_after=False
+    ),
+    "log.deployment_acts.DeploymentActs.judge_outage": Scenario(
+        "seen", ("deployments", "outage", "dismiss", "1"), _silent
+    ),
+    "log.deployment_acts.DeploymentActs.say_outage": Scenario(
+        "seen",
+        ("deployments", "outage", "add", "north", "--start", "2024-05-02", "--reason", "battery"),
+    ),
+    "log.deployment_acts.DeploymentActs.set_period": Scenario(
+        "seen", ("deployments", "set", "north", "--start", "2024-04-01")
+    ),
+    "log.deployment_acts.DeploymentActs.undo_clock": Scenario(
+        "seen", ("deployments", "shift-time", "north", "--undo"), _corrected, repeat_after=False
+    ),
+    "log.effort.EffortQueries.propose_outages": Scenario("seen", ("propose",)),
     "log.engine.migrate": Scenario("fresh", ONCE),
     "log.features.FeatureStore.put": Scenario("fresh", ONCE, times=(1, 3)),
+    "log.act_records.ActQueries.reserve_ids": Scenario("seen", ONCE, _an_older_log),
     "log.labels.LabelQueries.label": Scenario(
         "seen", ("label", "import-folder", "{root}/sorted"), times=(1, 7)
     ),
+    "log.alerts.AlertQueries.add_alert": TELL,
+    "log.alerts.AlertQueries.add_alerts": TELL,
+    "log.alerts.AlertQueries._note": TELL,
+    "log.alerts.AlertQueries.wake_deliveries": TELL,
+    "log.alerts.AlertQueries.drop_old_alerts": TELL,
     "log.undoing.UndoQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
     "log.learning.LearningQueries.add_split": Scenario("labelled", TRAIN, repeat_after=False),
     "log.learning.StatusQueries.put_state": Scenario("fresh", ONCE, times=(1, 2)),
@@ -180,10 +243,13 @@ SCENARIOS: dict[str, Scenario] = {
     "log.media.MediaQueries.regroup_events": Scenario("seen", ONCE, _wider_events),
     "log.media.MediaQueries.set_deployments": Scenario("fresh", ONCE),
     "log.media.MediaQueries.take_in": Scenario("fresh", ONCE),
+    "log.poison.PoisonQueries.clear_of_suspicion": Scenario("fresh", ONCE, _die_while_reading),
+    "log.poison.PoisonQueries.count_death": Scenario("fresh", ONCE, _die_while_reading),
     "log.predictions.PredictionQueries.drop_unchanged_history": Scenario(
         "twice", ("housekeeping",), _words_of_an_older_release
     ),
     "log.predictions.PredictionQueries.rescore": Scenario("gated", ONCE),
+    "log.replaying.ReplayQueries.replay_acts": Scenario("seen", ONCE, _an_older_log),
     "log.reviewing.ReviewQueries.flag": REVIEW,
     "log.reviewing.ReviewQueries.lease": REVIEW,
     "log.reviewing.ReviewQueries.release": REVIEW,
@@ -197,8 +263,9 @@ SCENARIOS: dict[str, Scenario] = {
     "log.species_list.SpeciesQueries.rename_species": Scenario(
         "labelled", ("species", "rename", "red fox", "fox"), repeat_after=False
     ),
-    "log.species_log.SpeciesLog.backup": Scenario(
-        "seen", ("backup", "{root}/backup.db"), repeat_after=False
+    "log.backup.write_backup": Scenario("seen", ("backup", "{root}/backup.db"), repeat_after=False),
+    "log.restore._swap": Scenario(
+        "labelled", ("restore", "{root}/backup.db", "--yes"), _backed_up, times=(1, 2)
     ),
     "log.runs.RunQueries.close_interrupted_runs": Scenario("labelled", TRAIN, _kill_a_training),
     "log.runs.RunQueries.finish_run": Scenario("labelled", TRAIN, repeat_after=False),
@@ -212,6 +279,7 @@ SCENARIOS: dict[str, Scenario] = {
         "twice", ("models", "rollback"), repeat_after=False
     ),
     "picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
+    "recovery.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
     "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }
 """Place -> how it is reached. The test compares the keys with what the code holds."""

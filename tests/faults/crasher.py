@@ -64,6 +64,7 @@ def arm(place: str, when: str, n: int) -> None:
     bomb = Bomb(place, when, n)
     DefaultDialect.do_commit = bomb.around(DefaultDialect.do_commit)  # type: ignore[method-assign]
     os.replace, os.rename = bomb.around(os.replace), bomb.around(os.rename)
+    os.link = bomb.around(os.link)
     opened = CacheFile._open
     CacheFile._open = lambda file: _Cache(opened(file), bomb)  # type: ignore[method-assign]
 
@@ -87,6 +88,8 @@ def run(arguments: list[str]) -> NoReturn:
     calls = {
         "housekeeping": _housekeeping,
         "review": _review,
+        "propose": _propose,
+        "tell": _tell,
         "render": _render,
         "write-weights": _write_weights,
         "keep-picture": _keep_picture,
@@ -111,6 +114,15 @@ def _housekeeping(config: Path) -> None:
     station.close()
 
 
+def _propose(config: Path) -> None:
+    from monitor.config import load_settings
+    from monitor.domain import utc_now
+    from monitor.log.species_log import open_log
+
+    with open_log(load_settings(config).database.url) as log:
+        log.propose_outages(utc_now())
+
+
 def _review(config: Path) -> None:
     """What the pages write besides labels: a lease, a flag, a hidden frame shown, a lease back."""
     from datetime import timedelta
@@ -124,6 +136,25 @@ def _review(config: Path) -> None:
         log.flag(1, True, "Ana", How.WEB, utc_now())
         log.reveal(1, "Ana", How.WEB, utc_now())
         log.release([1], "Ana")
+
+
+def _tell(config: Path) -> None:
+    """An alert on its way: looked for, put into the outbox, not sent, sent, and forgotten."""
+    from datetime import timedelta
+
+    from monitor.config import load_settings
+    from monitor.domain import utc_now
+    from monitor.log.alerts import NewAlert
+    from monitor.log.species_log import open_log
+
+    now = utc_now()
+    with open_log(load_settings(config).database.url) as log:
+        log.add_alerts([NewAlert("species", "a", "a", "")], ["mail"], now, "alerts seen", {})
+        number = log.add_alert("station", "b", "b", "", ["mail"], now)
+        log.delivery_failed(number, "mail", "no route", now + timedelta(minutes=1))
+        log.wake_deliveries("mail", now)
+        log.delivered(number, "mail", now)
+        log.drop_old_alerts(now + timedelta(days=1))
 
 
 def _render(folder: Path) -> None:

@@ -33,6 +33,7 @@ training:
   min_labels_per_species: 2
   enabled: {enabled}
 models: {{directory: data/models}}
+disk: {{warn_mb: {warn_mb}, stop_mb: {stop_mb}}}
 web: {{enabled: {web}, port: {port}}}
 """
 
@@ -60,6 +61,8 @@ class Drill:
         enabled: bool = True,
         min_new_labels: int = 1,
         port: int | None = None,
+        warn_mb: int = 2,
+        stop_mb: int = 1,
     ) -> None:
         """Write config.yaml; the web pages are served only where a port is given."""
         text = CONFIG.format(
@@ -70,6 +73,8 @@ class Drill:
             min_new_labels=min_new_labels,
             web=str(port is not None).lower(),
             port=port or 0,
+            warn_mb=warn_mb,
+            stop_mb=stop_mb,
         )
         self.config.write_text(text, encoding="utf-8")
 
@@ -150,7 +155,7 @@ class Zygote:
     def run(self, drill: Drill, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
         """The exit status of a command; -9 if it was killed. Its output goes to output.txt."""
         special = arguments[0] in ("render", "write-weights", "keep-picture")
-        if arguments in (("housekeeping",), ("review",)):
+        if arguments in (("housekeeping",), ("review",), ("propose",), ("tell",)):
             arguments = (*arguments, str(drill.config))
         elif not special:
             arguments = (*arguments, "--config", str(drill.config))
@@ -164,7 +169,7 @@ class Zygote:
         """End it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def draw_frame(path: Path, species: str, at: datetime, seed: int) -> None:

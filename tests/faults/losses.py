@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from monitor.config import Models
 from monitor.models import ModelError, ModelStore
 
 from .drill import Drill
+
+KEPT = Models().keep
 
 
 def losses(drill: Drill, *, settled: bool = True) -> list[str]:
@@ -114,7 +117,10 @@ def imported_losses(drill: Drill) -> list[str]:
 def _model_losses(drill: Drill) -> list[str]:
     store, found = ModelStore(drill.data / "models"), []
     rows = drill.query("SELECT name, weights_sha256, state FROM model_version")
+    set_aside = [name for name, _, state in rows if state in ("retired", "rejected")]
     for name, sha, _state in rows:
+        if name in set_aside[:-KEPT] and not store.has_weights(name):
+            continue  # of old versions only the card is kept
         try:
             store.load(name, sha)
             store.card(name)

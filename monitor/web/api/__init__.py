@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from monitor.web.api import (
     charts,
+    deployments,
     events,
     groups,
     labels,
@@ -20,5 +21,18 @@ from monitor.web.api import (
 from monitor.web.problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-for part in (sightings, events, labels, review, groups, species, models, status, media, charts, me):
+for part in (
+    deployments,
+    sightings,
+    events,
+    labels,
+    review,
+    groups,
+    species,
+    models,
+    status,
+    media,
+    charts,
+    me,
+):
     router.include_router(part.router)

@@ -34,6 +34,8 @@ class Status(BaseModel):
 
     station: str
     now: str
+    clock: dict[str, str | None] = Field(description="`problem`: why it cannot be right.")
+    health: dict[str, Any]
     service: dict[str, Any]
     engine: dict[str, Any] | None
     media: dict[str, int]
@@ -46,8 +48,12 @@ class Status(BaseModel):
     learning: list[Learning]
     labels_until_training: int
     disk: dict[str, Any]
+    backup: dict[str, Any]
+    rest: dict[str, str]
+    log: dict[str, Any] = Field(description="Integrity checks, the last recovery, the journal.")
     today: dict[str, Any]
     silent_deployments: list[dict[str, Any]]
+    alerts: dict[str, Any]
 
 
 @router.get("/status")

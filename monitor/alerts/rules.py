@@ -1,0 +1,168 @@
+"""What is worth telling people. Pure: no log, no clock, no channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source
+from monitor.log.alerts import NewAlert
+from monitor.log.runs import RunRow
+from monitor.silence import Outage
+
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A species in one event at one place, shown by its best frame.
+
+    Attributes:
+        probability: None where a person named it.
+    """
+
+    species: str
+    probability: float | None
+    frame: Sighting
+
+    @property
+    def key(self) -> str:
+        """What the cool-down is about: a species at a place."""
+        return f"{self.species}|{self.frame.deployment}"
+
+
+def species_in(frame: Sighting, min_probability: float) -> list[str]:
+    """The animals that a frame shows surely enough to speak of them."""
+    if frame.source is Source.LABEL:
+        said = [o.species for o in frame.observations]
+    elif frame.source is Source.PREDICTION and (frame.probability or 0.0) >= min_probability:
+        said = [frame.species] if frame.species else []
+    else:
+        said = []
+    return [name for name in dict.fromkeys(said) if name not in (BLANK, UNKNOWN)]
+
+
+def seen_in(frames: Iterable[Sighting], min_probability: float) -> list[Seen]:
+    """One entry for each species, place and event, the newest first, with its surest frame."""
+    best: dict[tuple[str, str, int], Seen] = {}
+    for frame in frames:
+        for species in species_in(frame, min_probability):
+            probability = None if frame.source is Source.LABEL else frame.probability
+            event = frame.event_id if frame.event_id is not None else -frame.media_id
+            seen = Seen(species, probability, frame)
+            known = best.get((species, frame.deployment, event))
+            if known is None or _certainty(seen) > _certainty(known):
+                best[species, frame.deployment, event] = seen
+    return sorted(best.values(), key=lambda seen: seen.frame.captured_at, reverse=True)
+
+
+def _certainty(seen: Seen) -> float:
+    return 2.0 if seen.probability is None else seen.probability
+
+
+def species_alert(
+    seen: Seen, *, is_watched: bool, is_first: bool, first_in_days: float
+) -> NewAlert | None:
+    """The words about one sighting; None if it is not worth any."""
+    if not (is_watched or is_first):
+        return None
+    frame = seen.frame
+    first = f"the first in {first_in_days:g} days"
+    subject = f"{seen.species} at {frame.deployment}" + (f", {first}" if is_first else "")
+    if seen.probability is None:
+        sure = "as a person says"
+    else:
+        sure = f"{seen.probability:.0%} sure, as model {frame.model_version} says"
+    when = frame.captured_local.replace("T", " ")
+    body = f"{seen.species} at {frame.deployment} on {when} (clock of the camera), {sure}. "
+    body += f"Frame {frame.media_id}."
+    return NewAlert("species", seen.key, subject, body, frame.media_id)
+
+
+def training_alerts(runs: Sequence[RunRow], after: int) -> tuple[list[NewAlert], int]:
+    """Trainings that failed since the run `after`: the first of each row of failures.
+
+    Args:
+        runs: the newest, the newest first.
+
+    Returns:
+        and the last run that has ended, up to which all is told.
+    """
+    alerts, failed = [], False
+    for run in reversed(runs):
+        if run.state is RunState.RUNNING:
+            break
+        fails = run.state is RunState.FAILED
+        if run.id > after:
+            after = run.id
+            if fails and not failed:
+                body = f"The training of {run.started_at} failed: {run.message}. "
+                body += "It is tried again by itself. The live model stays as it is."
+                alerts.append(NewAlert("training", "training", "a training failed", body))
+        failed = fails
+    return alerts, after
+
+
+def silent_alerts(proposed: Sequence[Outage]) -> list[NewAlert]:
+    """Cameras that have newly fallen silent, in one alert: after a storm it may be all of them."""
+    if not proposed:
+        return []
+    lines = [f"{o.deployment}: no frame since {o.start:%Y-%m-%d %H:%M} UTC" for o in proposed]
+    more = len(lines) - MOST_NAMED
+    if more > 0:
+        lines[MOST_NAMED:] = [f"and {more} more"]
+    names = [o.deployment for o in proposed]
+    one = f"camera {names[0]} is silent"
+    subject = one if len(names) == 1 else f"{len(names)} cameras are silent"
+    advice = "Was it the battery, the card, or is it gone? Say so: trapwatch deployments outage"
+    body = "\n".join([*lines, advice])
+    return [NewAlert("silent", "|".join(names)[:200], subject, body)]
+
+
+def model_alert(before: str | None, live: str | None, reason: str) -> NewAlert | None:
+    """A new version speaks."""
+    if live is None or live == before:
+        return None
+    body = f"{live} is the live model now: {reason}. Past frames are looked at again with it."
+    return NewAlert("model", live, f"new model {live} is live", body)
+
+
+def told_once(kind: str, what: str, facts: Mapping[str, object] | None) -> NewAlert | None:
+    """A thing that happened once and is remembered in the log with its time and its words."""
+    if not facts:
+        return None
+    words = str(facts.get("words") or facts.get("reason") or "")
+    return NewAlert(kind, what, what, words or what)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One check of the health: how bad it is (1 or more), and the words for it."""
+
+    level: int
+    words: str
+
+
+def trouble_alerts(
+    before: Mapping[str, int], now: Mapping[str, Trouble], cooling: Iterable[str]
+) -> tuple[list[NewAlert], dict[str, int]]:
+    """What has become worse or well since the last look.
+
+    Args:
+        before: check -> the level that people were told.
+        cooling: checks of which they were told just now: these wait.
+
+    Returns:
+        and check -> the level that they know after this.
+    """
+    alerts, known, waits = [], dict(before), frozenset(cooling)
+    for check, trouble in now.items():
+        if trouble.level > before.get(check, 0) and check not in waits:
+            known[check] = trouble.level
+            alerts.append(NewAlert("station", check, f"{check}: trouble", trouble.words))
+    for check in before:
+        if check not in now and check not in waits:
+            del known[check]
+            words = "What was told before is over."
+            alerts.append(NewAlert("station", check, f"{check}: well again", words))
+    return alerts, known

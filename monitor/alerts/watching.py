@@ -1,0 +1,195 @@
+"""A duty: what is new in the log since the last look, and what of it people should be told.
+
+What was looked at is remembered in the same transaction as what is told, so that after a sudden end
+nothing is told twice and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitor.alerts import is_cooling, rules
+from monitor.alerts.channels import ChannelsError, channels_of
+from monitor.clocks import clock_problem
+from monitor.domain import parse_iso_utc
+from monitor.health import WORST_LAST, Level, health_of
+from monitor.log.alerts import PAGE, NewAlert
+from monitor.privacy import PrivateSpecies
+from monitor.silence import OutageState
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+FORGET_SECONDS = 86_400.0
+KEPT = timedelta(days=366)
+STATE_KEY = "alerts seen"
+ONCE = {
+    "recovery": ("restored", "the log was damaged and restored"),
+    "restart": ("station", "the service began anew by itself"),
+}
+"""State of the log -> kind and subject: things that happen once, each with a time `at`."""
+OWN_CHECKS = ("alerts", "service")
+"""Checks of the health of which no alert could tell."""
+ABANDONED = timedelta(days=60)
+"""A camera that is silent for so long already when that is noticed, was given up by its people."""
+
+IsEnding = Callable[[], bool]
+Facts = dict[str, Any]
+
+
+def look_for_news(station: Station, is_ending: IsEnding = lambda: False) -> None:
+    """One look, in bounded steps; the first one ever only notes where the log stands."""
+    if not station.settings.alerts.is_on:
+        return
+    try:
+        channels = tuple(channels_of(station.settings))
+    except ChannelsError:  # said by the duty that sends
+        return
+    seen = station.log.state(STATE_KEY)
+    if seen is None:
+        station.log.put_state(STATE_KEY, _first_look(station), station.clock())
+        return
+    for alerts, facts in _looks(station, seen):
+        wanted = [a for a in alerts if a.kind not in station.settings.alerts.leave_out]
+        if wanted or facts != seen:
+            station.log.add_alerts(wanted, channels, station.clock(), STATE_KEY, facts)
+            seen = facts
+        if is_ending():
+            return
+
+
+def forget_old_alerts(station: Station, is_ending: IsEnding = lambda: False) -> None:
+    """A duty: of what was told long ago nothing is kept."""
+    while not is_ending():
+        if station.log.drop_old_alerts(station.clock() - KEPT) < PAGE:
+            return
+
+
+def _first_look(station: Station) -> Facts:
+    cursors = station.log.cursors()
+    return {
+        "prediction": cursors.prediction,
+        "label": cursors.label,
+        "run": cursors.run,
+        "outage": cursors.outage,
+        "live": _live(station)[0],
+        "trouble": {},
+        "once": {key: (station.log.state(key) or {}).get("at") for key in ONCE},
+    }
+
+
+def _looks(station: Station, seen: Facts) -> Iterator[tuple[list[NewAlert], Facts]]:
+    """What each step found to tell, and how far all was looked at by then."""
+    now = station.clock()
+    has_more = True
+    while has_more:
+        alerts, seen, has_more = _sightings(station, seen, now)
+        yield alerts, seen
+    for look in (_station, _trouble):
+        alerts, seen = look(station, seen, now)
+        yield alerts, seen
+
+
+def _sightings(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts, bool]:
+    settings, log = station.settings.alerts, station.log
+    fresh = timedelta(hours=settings.fresh_hours)
+    news = log.news(seen["prediction"], seen["label"], now - fresh, now + fresh)
+    watched = PrivateSpecies(settings.species, log.called_today).names()
+    private = PrivateSpecies(station.settings.web.private_species, log.called_today).names()
+    alerts: dict[str, NewAlert] = {}
+    for found in rules.seen_in(log.sightings_of(news.media_ids), settings.min_probability):
+        alert = _worth_telling(station, found, watched, private, now)
+        if alert is not None and (alert.key not in alerts or not settings.cool_down):
+            alerts[alert.key if settings.cool_down else f"{alert.media_id} {alert.key}"] = alert
+    facts = seen | {"prediction": news.prediction, "label": news.label}
+    return list(alerts.values()), facts, not news.is_all
+
+
+def _worth_telling(
+    station: Station,
+    found: rules.Seen,
+    watched: frozenset[str],
+    private: frozenset[str],
+    now: datetime,
+) -> NewAlert | None:
+    """Of people and vehicles nobody is told who did not ask for it by name."""
+    settings, log, event = station.settings.alerts, station.log, found.frame.event_id
+    name, days = found.species.casefold(), settings.first_in_days
+    at = parse_iso_utc(found.frame.captured_at)
+    alert = rules.species_alert(
+        found,
+        is_watched=name in watched,
+        is_first=days > 0
+        and name not in private
+        and not log.was_seen(
+            found.species, at - timedelta(days=days), at, settings.min_probability, event
+        ),
+        first_in_days=days,
+    )
+    if alert is None or is_cooling(
+        log.last_alert_at(alert.kind, alert.key), now, settings.cool_down
+    ):
+        return None
+    if event is not None and log.was_told_of_event(alert.kind, alert.key, event):
+        return None
+    return alert
+
+
+def _station(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:
+    """Trainings, the live model, silent cameras, and what happens once."""
+    log = station.log
+    alerts, run = rules.training_alerts(log.runs(30), seen["run"])
+    live, reason = _live(station)
+    if (alert := rules.model_alert(seen["live"], live, reason)) is not None:
+        alerts.append(alert)
+    once = dict(seen["once"])
+    for key, (kind, subject) in ONCE.items():
+        facts = log.state(key) or {}
+        if facts.get("at") != once.get(key):
+            once[key] = facts.get("at")
+            if (alert := rules.told_once(kind, subject, facts)) is not None:
+                alerts.append(alert)
+    facts = seen | {"run": run, "live": live or seen["live"], "once": once}
+    silent, outage = _silent(station, seen["outage"], now)
+    return alerts + silent, facts | {"outage": outage}
+
+
+def _silent(station: Station, after: int, now: datetime) -> tuple[list[NewAlert], int]:
+    if clock_problem(now, station.log.newest_written_at()) is not None:
+        return [], after
+    new = [o for o in station.log.outages() if o.id > after]
+    silent = [
+        o
+        for o in new
+        if o.state is OutageState.PROPOSED and o.end is None and now - o.start < ABANDONED
+    ]
+    return rules.silent_alerts(silent), max((o.id for o in new), default=after)
+
+
+def _trouble(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:
+    """What the health finds wrong: disk, backup, log, clock, folders, GPU …"""
+    found: dict[str, rules.Trouble] = {}
+    for reason in health_of(station.settings, station.log, now).reasons:
+        if reason.check not in OWN_CHECKS:
+            level = WORST_LAST.index(reason.level) - WORST_LAST.index(Level.UNKNOWN)
+            words = f"{reason.words}. {reason.advice}"
+            if (other := found.get(reason.check)) is not None:
+                level, words = max(level, other.level), f"{other.words}\n{words}"
+            found[reason.check] = rules.Trouble(level, words)
+    pause = station.settings.alerts.cool_down
+    cooling = [
+        check
+        for check in {*found, *seen["trouble"]}
+        if is_cooling(station.log.last_alert_at("station", check), now, pause)
+    ]
+    alerts, known = rules.trouble_alerts(seen["trouble"], found, cooling)
+    return alerts, seen | {"trouble": known}
+
+
+def _live(station: Station) -> tuple[str | None, str]:
+    version = station.log.live_version()
+    return (version.name, version.reason) if version is not None else (None, "")

@@ -1,0 +1,73 @@
+"""The duty of making backups: asked every ten minutes, remembered in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from monitor.backups import (
+    STATE,
+    Last,
+    back_up,
+    due,
+    facts_of_last,
+    last_of,
+    looked,
+)
+from monitor.domain import iso_utc
+from monitor.log.backup import BackupError, BackupStopped, NotSound
+from monitor.rest import BACKUP
+from monitor.soundness import faults_of_log
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+
+def keep_backups(station: Station, is_ending: Callable[[], bool] = lambda: False) -> None:
+    """The duty: back up if that is due, and remember how it went."""
+    rules, now = station.settings.backup, station.clock()
+    if not rules.enabled:
+        return
+    told = station.log.state(STATE) or {}
+    last = last_of(told)
+    if not due(last, now, timedelta(hours=rules.every_hours)):
+        _note(station, told, looked(last, now), {})
+        return
+    try:
+        if (words := station.rest.words(BACKUP)) is not None:
+            raise BackupError(words)
+        outcome = back_up(station.settings, now, is_ending)
+    except BackupStopped:
+        return
+    except BackupError as error:
+        _note_failure(station, told, last, error)
+        return
+    facts = {
+        "at": iso_utc(now),
+        "path": str(outcome.facts.path),
+        "size_bytes": outcome.facts.size_bytes,
+        "media": outcome.facts.media,
+        "labels": outcome.facts.labels,
+        "problem": None,
+        "second_problem": outcome.second_problem,
+    }
+    _note(station, told, Last(now), facts)
+    logger.info("backup written: %s", outcome.facts.path)
+    if outcome.second_problem is not None:
+        logger.warning("no second backup: %s", outcome.second_problem)
+
+
+def _note_failure(station: Station, told: dict[str, Any], last: Last, error: BackupError) -> None:
+    logger.error("no backup: %s", error)
+    failed = Last(last.since, last.looks, last.failures + 1, 0)
+    _note(station, told, failed, {"problem": str(error)})
+    if isinstance(error, NotSound) and (
+        faults := faults_of_log(station.settings, thorough=True)
+    ):  # the log itself, not only the copy: the service restores it
+        station.log.damage = "; ".join(faults)
+
+
+def _note(station: Station, told: dict[str, Any], last: Last, facts: dict[str, Any]) -> None:
+    station.log.put_state(STATE, told | facts_of_last(last) | facts, station.clock())

@@ -1,0 +1,219 @@
+"""What is given up when the disk fills: only what the station can make anew, the cheapest first.
+
+Pictures are made again when somebody looks at them, maps when a fine-tuning needs them, features
+when past frames are scored again. Models, the log, backups, the journal of labels and the
+photographs are never touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from monitor.config import Settings
+from monitor.disk import DiskGuard, DiskState, Room
+from monitor.domain import ModelState
+from monitor.feature_maps import FOLDER as MAPS_FOLDER
+from monitor.locks import TRAINING_LOCK_NAME, is_held
+from monitor.log.engine import LogError
+from monitor.log.versions import VersionRow
+from monitor.notify import notify
+from monitor.pictures import PICTURES_FOLDER
+from monitor.recovery import open_station
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+CLEANING_SECONDS = 30.0
+WAIT_SECONDS = 5.0
+DAY_SECONDS = 86_400.0
+CHECKPOINT_DAYS = 7
+"""A fine-tuning that was killed goes on from its checkpoint; one that old is hardly waited for."""
+CHECKPOINT = "finetune.safetensors"
+FEWEST_FEATURES = 8
+"""features.db keeps one part in so many of its bound."""
+ROOMY = 1.5
+"""It may grow again when so many times `disk.warn_mb` is free."""
+STATE_KEY = "disk"
+
+ROTATION_SECONDS = 3600.0
+
+IsEnding = Callable[[], bool]
+
+
+def watch_the_disk(station: Station, is_ending: IsEnding = lambda: False) -> None:
+    """A duty: look at the disks, clean where room is short, tell what came of it."""
+    room = station.disk.look(anew=True)
+    cleaned: list[str] = []
+    if room.state is not DiskState.OK:
+        cleaned = clean_files(station.settings, station.disk, is_ending)
+        cleaned += _shrink_features(station, is_ending)
+        room = station.disk.look(anew=True)
+    if room.free_bytes > ROOMY * room.needed_bytes:
+        station.features.end_shrinking()
+    _tell(station, room, cleaned)
+
+
+def drop_old_weights(station: Station, is_ending: IsEnding = lambda: False) -> None:
+    """A duty: of versions that were retired or rejected long ago only the card is kept."""
+    for name in weights_to_drop(station.log.versions(), station.settings.models.keep):
+        if is_ending():
+            return
+        freed = station.store.drop_weights(name)
+        if freed:
+            logger.info("%s: only its card is kept, %.1f MB freed", name, freed / 1e6)
+
+
+def weights_to_drop(versions: Sequence[VersionRow], keep: int) -> list[str]:
+    """Versions that nobody will go back to, the oldest first.
+
+    The newest `keep` of the retired ones stay, which `models rollback` goes back through one by
+    one, and the newest `keep` of the rejected ones, which a person may look at and promote.
+    """
+    retired = [v for v in versions if v.state is ModelState.RETIRED]
+    rejected = [v for v in versions if v.state is ModelState.REJECTED]
+    retired.sort(key=lambda v: (v.went_live_at or "", v.id))
+    rejected.sort(key=lambda v: v.id)
+    gone = retired[: max(0, len(retired) - keep)] + rejected[: max(0, len(rejected) - keep)]
+    return [v.name for v in sorted(gone, key=lambda v: v.id)]
+
+
+def open_when_there_is_room(
+    settings: Settings, stop: threading.Event, meanwhile: Callable[[], None]
+) -> Station | None:
+    """The station. While a full disk does not let it open, this cleans and waits.
+
+    Args:
+        stop: ends the waiting; None is returned then.
+        meanwhile: called every few seconds of it.
+    """
+    guard, told = DiskGuard(settings), False
+    while not stop.is_set():
+        try:
+            return open_station(settings)
+        except Exception as error:
+            room = guard.look(anew=True)
+            if not room.is_out:
+                raise
+            if not told:
+                logger.error("waiting for room, %s: %s", room.words, error)
+                told = True
+            notify(f"STATUS=waiting for room, {room.words}\nEXTEND_TIMEOUT_USEC=60000000")
+        meanwhile()
+        clean_files(settings, guard, stop.is_set)
+        stop.wait(WAIT_SECONDS)
+    return None
+
+
+def clean_files(
+    settings: Settings, guard: DiskGuard, is_ending: IsEnding = lambda: False
+) -> list[str]:
+    """Delete files that can be made anew, until there is room. Needs no log.
+
+    Returns:
+        What was deleted, in words.
+    """
+    device = guard.look(anew=True).device
+    cleaned = []
+    for what, files in _rebuildable(settings, time.time()):
+        count, size = 0, 0
+        for path in files:
+            if is_ending() or guard.look(anew=count % 16 == 0).state is DiskState.OK:
+                break
+            freed = _delete(path, device)
+            count, size = count + (freed is not None), size + (freed or 0)
+        if count:
+            cleaned.append(f"{what} ({count} files, {size // 1_000_000} MB)")
+    return cleaned
+
+
+def _rebuildable(settings: Settings, now: float) -> Iterator[tuple[str, Iterator[Path]]]:
+    """The least valuable first; none of it below a watched folder."""
+    data = settings.data_directory
+    is_training = is_held(data / TRAINING_LOCK_NAME)
+    kinds: list[tuple[str, Iterator[Path]]] = [
+        ("leftovers of writes that failed", _older(_partials(settings), now - DAY_SECONDS)),
+        ("resized pictures", _oldest_first(data / PICTURES_FOLDER, "*/*")),
+    ]
+    if not is_training:
+        forgotten = now - CHECKPOINT_DAYS * DAY_SECONDS
+        kinds += [
+            ("maps of fine-tuning", _oldest_first(data / MAPS_FOLDER, "*.maps")),
+            ("an old checkpoint of fine-tuning", _older(iter([data / CHECKPOINT]), forgotten)),
+        ]
+    watched = settings.watch.folders
+    for what, paths in kinds:
+        yield what, (path for path in paths if not any(f in path.parents for f in watched))
+
+
+def _partials(settings: Settings) -> Iterator[Path]:
+    data = settings.data_directory
+    for folder in (data, data / "weights", data / MAPS_FOLDER):
+        yield from folder.glob(".*.partial")
+    yield from (data / PICTURES_FOLDER).glob("*/.*.partial")
+
+
+def _older(paths: Iterator[Path], moment: float) -> Iterator[Path]:
+    """Those last written before `moment`; after, too, if that lies far in the future (a clock)."""
+    for path in paths:
+        written = _mtime(path)
+        if written is not None and (written < moment or written > moment + 10 * DAY_SECONDS):
+            yield path
+
+
+def _oldest_first(folder: Path, pattern: str) -> Iterator[Path]:
+    paths = (path for path in folder.glob(pattern) if path.name[0] != ".")  # not yet written
+    found = [(written, path) for path in paths if (written := _mtime(path))]
+    yield from (path for _, path in sorted(found))
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return path.lstat().st_mtime
+    except OSError:  # gone meanwhile
+        return None
+
+
+def _delete(path: Path, device: int) -> int | None:
+    """Bytes that were freed; None if it lies on another disk, is no file, or stays."""
+    try:
+        facts = path.lstat()
+        if facts.st_dev != device or not path.is_file():
+            return None
+        path.unlink()
+    except OSError as error:
+        logger.warning("%s cannot be deleted: %s", path, error.strerror or error)
+        return None
+    return facts.st_blocks * 512
+
+
+def _shrink_features(station: Station, is_ending: IsEnding) -> list[str]:
+    """Give room of features.db back, if it lies on the disk that is short of it."""
+    guard, file = station.disk, station.features.path
+    if not file.exists() or file.stat().st_dev != guard.look().device:
+        return []
+    least = station.settings.classifier.feature_cache_mb * 2**20 // FEWEST_FEATURES
+
+    def is_enough() -> bool:
+        return is_ending() or guard.look(anew=True).state is DiskState.OK
+
+    freed = station.features.shrink(is_enough, least)
+    return [f"features of the oldest frames ({freed // 1_000_000} MB)"] if freed else []
+
+
+def _tell(station: Station, room: Room, cleaned: list[str]) -> None:
+    """In the journal what changed, and in the log's state how things are."""
+    if cleaned:
+        logger.warning("cleaned, to make room: %s", "; ".join(cleaned))
+    before = (station.log.state(STATE_KEY) or {}).get("state", DiskState.OK)
+    if before != room.state:
+        level = logging.INFO if room.state is DiskState.OK else logging.WARNING
+        logger.log(level, "%s", room.words)
+    try:
+        station.log.put_state(STATE_KEY, room.facts(), station.clock())
+    except LogError:
+        if not room.is_out:  # said above, and in the status of the service
+            raise

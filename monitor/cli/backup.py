@@ -1,0 +1,141 @@
+"""Copies of the log: backup, restore."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monitor.cli.app import ConfigOption, JsonOption, UsageError, app, read_settings
+from monitor.config import Settings, sqlite_path
+from monitor.console import note, print_json, print_table
+from monitor.domain import utc_now
+from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, Busy, OwnerLock
+from monitor.log.backup import (
+    BackupError,
+    BackupFacts,
+    backups_in,
+    facts_of,
+    verify_backup,
+    write_backup,
+)
+
+
+@app.command("backup")
+def backup(
+    file: Annotated[Path | None, typer.Argument(help="A new file.", show_default=False)] = None,
+    list_them: Annotated[
+        bool, typer.Option("--list", help="Show the backups that the service made, newest first.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Copy the log into FILE, whole, as it is at this moment; the service may go on.
+
+    The copy is read back before it counts. The service makes backups by itself, too: `--list`.
+
+    Example: `trapwatch backup /media/usb/log-2024-05-01.db`
+    """
+    settings = read_settings(config)
+    if list_them:
+        if file is not None:
+            raise UsageError("--list takes no FILE")
+        _list(settings, as_json=as_json)
+        return
+    if file is None:
+        raise UsageError("name a new FILE, or see what there is: trapwatch backup --list")
+    facts = write_backup(sqlite_path(settings.database.url), file)
+    if as_json:
+        print_json(_values(facts))
+    note(f"{file}: written; it holds {_contents(facts)}")
+
+
+@app.command("restore")
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Put a backup in the place of the log. The log that is there now is kept under another name.
+
+    Stop the service before. Labels since the backup come back from the journal of labels, frames
+    from their folders, when the service starts again.
+
+    Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
+    """
+    from monitor.log.restore import restore_backup
+    from monitor.recovery import NOTE
+
+    settings = read_settings(config)
+    log, data = sqlite_path(settings.database.url), settings.data_directory
+    with _owned(data):
+        facts = verify_backup(file)
+        note(f"{file} holds {_contents(facts)}")
+        if log.exists():
+            note(f"{log} holds {_now_in(log)}; it is kept under another name beside it")
+        if not (yes or _agreed("Put the backup in its place?")):
+            raise BackupError("nothing was changed")
+        aside = restore_backup(file, log, utc_now())
+        (data / NOTE).unlink(missing_ok=True)  # of a damage that is mended by this
+    if as_json:
+        print_json(_values(facts) | {"set_aside": str(aside) if aside else None})
+    note(f"{log}: restored" + (f"; the log that was there: {aside}" if aside else ""))
+    note("start the service again; frames and labels since then come back by themselves")
+
+
+@contextmanager
+def _owned(data: Path) -> Iterator[None]:
+    """No service works on the log, and nothing trains. Raises Busy."""
+    with ExitStack() as locks:
+        try:
+            for name in (LOCK_NAME, TRAINING_LOCK_NAME):
+                locks.enter_context(OwnerLock(data / name, f"the log in {data}", utc_now()))
+        except Busy as error:
+            raise Busy(f"{error}; end it first: systemctl stop trapwatch") from error
+        yield
+
+
+def _agreed(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _list(settings: Settings, *, as_json: bool) -> None:
+    from monitor.backups import folders_of
+
+    found: list[BackupFacts] = []
+    for path in backups_in(*folders_of(settings)):
+        try:
+            found.append(facts_of(path))
+        except BackupError as error:
+            note(str(error))
+    if as_json:
+        print_json([_values(facts) for facts in found])
+        return
+    rows = [
+        (f.path, f"{f.size_bytes / 1e6:.1f} MB", f.media, f.labels, f.newest_label_at)
+        for f in found
+    ]
+    print_table(("backup", "size", "media", "labels", "newest label"), rows)
+
+
+def _values(facts: BackupFacts) -> dict[str, Any]:
+    return asdict(facts) | {"path": str(facts.path)}
+
+
+def _contents(facts: BackupFacts) -> str:
+    newest = f", the newest of {facts.newest_label_at}" if facts.newest_label_at else ""
+    return f"{facts.media} media, {facts.labels} labels{newest}"
+
+
+def _now_in(log: Path) -> str:
+    try:
+        return _contents(facts_of(log, is_live=True))
+    except BackupError as error:
+        return f"what cannot be told ({error})"

@@ -1,0 +1,215 @@
+"""How much room is left where the station keeps its data, and what that means.
+
+Below `disk.warn_mb` it is told and what can be made anew is cleaned; below `disk.stop_mb` all work
+that writes rests, so that the log, and labels by people, have what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from monitor.config import Settings
+from monitor.config_station import Disk
+from monitor.rest import KINDS_OF_WORK, Reason, Rest
+
+REST_NAME = "disk"
+"""Under which the guard gives its reason to rest."""
+CACHED_SECONDS = 2.0
+"""A look at the disks serves for so long."""
+MARGIN = 1.1
+"""So many times a threshold must be free again before things count as better: no flapping."""
+MEGABYTE = 1_000_000
+
+
+class DiskState(StrEnum):
+    """How full a disk is. `low`: below warn_mb; `full`: below stop_mb."""
+
+    OK = "ok"
+    LOW = "low"
+    FULL = "full"
+
+
+GRAVITY = {DiskState.OK: 0, DiskState.LOW: 1, DiskState.FULL: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where the station keeps something.
+
+    Attributes:
+        what: is kept there, for people.
+        is_vital: work rests where there is no room; elsewhere it is only told.
+    """
+
+    what: str
+    path: Path
+    is_vital: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free on the file system of one place, and how it stands.
+
+    Attributes:
+        device: the system's number of that file system.
+        needed_bytes: what should be free at least; more is called `ok`.
+    """
+
+    storage: Storage
+    device: int
+    free_bytes: int
+    total_bytes: int
+    state: DiskState
+    needed_bytes: int
+
+    @property
+    def words(self) -> str:
+        """For people: `disk full, 310 MB free where the log lies (/data); 500 needed`."""
+        free, needed = self.free_bytes // MEGABYTE, -(-self.needed_bytes // MEGABYTE)
+        where = f"where {self.storage.what} ({self.storage.path})"
+        if self.state is DiskState.OK:
+            return f"{free:,} MB free {where}"
+        sign = "full" if self.state is DiskState.FULL else "low"
+        return f"disk {sign}, {free:,} MB free {where}; {needed:,} needed"
+
+    @property
+    def is_out(self) -> bool:
+        """True if a write that failed may have failed for want of room."""
+        return self.state is DiskState.FULL or self.free_bytes < MEGABYTE
+
+    def facts(self) -> dict[str, object]:
+        """For the log's state: what other processes tell."""
+        return {
+            "state": self.state.value,
+            "words": self.words,
+            "path": str(self.storage.path),
+            "free_bytes": self.free_bytes,
+            "total_bytes": self.total_bytes,
+        }
+
+
+def standing(free_bytes: int, rules: Disk, before: DiskState) -> DiskState:
+    """How full a disk with so much free is.
+
+    Args:
+        before: what was said the last time: to count as better, more must be free than what made
+            it worse.
+    """
+    was_low, was_full = before is not DiskState.OK, before is DiskState.FULL
+    if free_bytes < rules.stop_mb * MEGABYTE * (MARGIN if was_full else 1):
+        return DiskState.FULL
+    if free_bytes < rules.warn_mb * MEGABYTE * (MARGIN if was_low else 1):
+        return DiskState.LOW
+    return DiskState.OK
+
+
+def storages(settings: Settings) -> list[Storage]:
+    """All places in which a station keeps its data, the most precious first."""
+    return [
+        Storage("the log lies", settings.data_directory),
+        Storage("the models lie", settings.models.directory),
+        *(
+            Storage(f"{name} are kept", settings.data_directory / name)
+            for name in ("pictures", "maps", "weights")  # which may be links to another disk
+        ),
+        *(
+            Storage("backups are kept", folder, is_vital=False)
+            for folder in (settings.backup.folder, settings.backup.second_folder)
+            if folder is not None
+        ),
+        Storage("passing files are kept", Path(tempfile.gettempdir()), is_vital=False),
+    ]
+
+
+class DiskGuard:
+    """Looks at the disks of a station, and lets work rest where one is full. Thread-safe.
+
+    Args:
+        rest: is given the reason; None only looks.
+        statvfs: the system's figures of a folder.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rest: Rest | None = None,
+        statvfs: Callable[[Path], os.statvfs_result] = os.statvfs,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rules, self._storages, self._rest = settings.disk, storages(settings), rest
+        self._statvfs, self._clock = statvfs, clock
+        self._lock = threading.Lock()
+        self._before: dict[int, DiskState] = {}
+        self._room: Room | None = None
+        self._looked_at = 0.0
+
+    def look(self, *, anew: bool = False) -> Room:
+        """The fullest of the station's disks, as it was a few seconds ago at most.
+
+        Args:
+            anew: look now, whenever the last look was.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._room is None or anew or now - self._looked_at >= CACHED_SECONDS:
+                self._room, self._looked_at = self._fullest(), now
+                self._give_reason(self._room)
+            return self._room
+
+    def _fullest(self) -> Room:
+        seen: dict[int, Room] = {}
+        for storage in self._storages:
+            folder = _existing(storage.path)
+            device = folder.stat().st_dev
+            if device not in seen:
+                seen[device] = self._room_of(storage, folder, device)
+        self._before = {device: room.state for device, room in seen.items()}
+        return fullest(list(seen.values()))
+
+    def _room_of(self, storage: Storage, folder: Path, device: int) -> Room:
+        facts = self._statvfs(folder)
+        free, total = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
+        rules = self._rules if storage.is_vital else _passing(total, self._rules)
+        state = standing(free, rules, self._before.get(device, DiskState.OK))
+        needed = rules.stop_mb if state is DiskState.FULL else rules.warn_mb
+        return Room(storage, device, free, total, state, needed * MEGABYTE)
+
+    def _give_reason(self, room: Room) -> None:
+        if self._rest is not None:
+            is_full = room.state is DiskState.FULL
+            reason = Reason(frozenset(KINDS_OF_WORK), room.words) if is_full else None
+            self._rest.set(REST_NAME, reason)
+
+
+def fullest(rooms: Sequence[Room]) -> Room:
+    """The one that is worst off; of several alike a vital one, and that with least to spare."""
+
+    def plight(room: Room) -> tuple[int, bool, int]:
+        missing = room.needed_bytes - room.free_bytes
+        return GRAVITY[room.state], room.storage.is_vital, missing
+
+    return max(rooms, key=plight)
+
+
+def disk_lines(room: Room) -> list[str]:
+    """What is to be told of the disks; nothing where all is well."""
+    return [] if room.state is DiskState.OK else [room.words]
+
+
+def _passing(total_bytes: int, rules: Disk) -> Disk:
+    """What is asked of a disk that holds nothing the work needs room for, and may be small: it
+    never stops anything."""
+    return Disk(warn_mb=max(1, min(rules.warn_mb, total_bytes // 10 // MEGABYTE)), stop_mb=0)
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))

@@ -1,0 +1,1 @@
+"""The station in figures, for Prometheus: what `/metrics` answers. Names: docs/monitoring.md."""

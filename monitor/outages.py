@@ -1,0 +1,27 @@
+"""A duty: where a camera has fallen silent, an outage is proposed; a person says what it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from monitor.clocks import clock_problem
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3600.0
+
+
+def propose_outages(station: Station, is_ending: Callable[[], bool] = lambda: False) -> None:
+    """Look at every camera. With a clock that cannot be right nobody is silent."""
+    now = station.clock()
+    if is_ending() or clock_problem(now, station.log.newest_written_at()) is not None:
+        return
+    proposed, changed = station.log.propose_outages(now, station.settings.effort.rule)
+    if proposed or changed:
+        logger.info(
+            "outages: %d proposed, %d ended or withdrawn; see: trapwatch deployments outage list",
+            proposed,
+            changed,
+        )

@@ -1,0 +1,162 @@
+"""Little power: hours of work, and a battery that runs low.
+
+Only classifying, re-scoring and training rest; frames are taken in all the time, so that nothing
+is lost when a card is pulled. The clock on the wall of the station decides, so a day on which
+daylight saving begins or ends needs no rule of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from monitor.config_power import DAY, Span
+from monitor.rest import CLASSIFY, TRAIN, Reason
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+RECOVERED_PERCENT = 5.0
+"""So much above the limit work goes on again: a battery recovers a little as soon as it rests."""
+SUPPLIES = Path("/sys/class/power_supply")
+HOURS, BATTERY = "hours of work", "battery"
+POWER_KEY = "power"
+RESTING_WORK = frozenset({CLASSIFY, TRAIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """What the machine tells of its battery: 0-100 %, and whether it is being charged."""
+
+    percent: float
+    on_mains: bool
+
+
+def is_active(spans: Sequence[Span], local: datetime) -> bool:
+    """Whether this is an hour of work. `local` is the wall clock of the station."""
+    return not spans or any(span.holds(local.time()) for span in spans)
+
+
+def next_start(spans: Sequence[Span], local: datetime) -> str:
+    """When work begins next, such as `20:00`, by the wall clock of the station."""
+    now = local.hour * 60 + local.minute
+    start = min((span.start for span in spans), key=lambda start: (start - now - 1) % DAY)
+    return f"{start // 60:02}:{start % 60:02}"
+
+
+def hours_words(spans: Sequence[Span], local: datetime) -> str | None:
+    """Why classifying rests at this hour; None if it does not."""
+    if is_active(spans, local):
+        return None
+    return f"until {next_start(spans, local)} (classifier.active_hours)"
+
+
+def battery_words(
+    battery: Battery | None, below: float | None, *, resting: bool = False
+) -> str | None:
+    """Why classifying rests with this battery; None if it does not, or none is known.
+
+    Args:
+        below: `classifier.rest_below_battery_percent`.
+        resting: it rests already, and goes on a little above the limit only.
+    """
+    if battery is None or below is None or battery.on_mains:
+        return None
+    enough = min(below + RECOVERED_PERCENT, 100.0)
+    if battery.percent >= (enough if resting else below):
+        return None
+    return (
+        f"battery at {battery.percent:.0f} %, goes on at {enough:.0f} % "
+        "(classifier.rest_below_battery_percent)"
+    )
+
+
+def read_battery(supplies: Path = SUPPLIES) -> Battery | None:
+    """The battery of this machine, a UPS hat included; None where nothing is known of one.
+
+    The system's own files come first: they tell the battery of a mouse from the machine's.
+    """
+    if not supplies.is_dir():
+        return _battery_elsewhere()
+    found = [_facts(supply) for supply in sorted(supplies.iterdir())]
+    own = [facts for facts in found if facts.get("scope", "System") != "Device"]
+    stores = [facts for facts in own if facts.get("type") in ("Battery", "UPS")]
+    levels = [level for facts in stores if (level := _percent(facts)) is not None]
+    if not levels:
+        return None
+    sources = [facts for facts in own if facts.get("type") in ("Mains", "USB")]
+    fed = any(facts.get("online") == "1" for facts in sources)
+    states = {facts.get("status") for facts in stores}
+    charged = bool(states & {"Charging", "Full", "Not charging"}) and "Discharging" not in states
+    return Battery(sum(levels) / len(levels), fed or charged)
+
+
+def _facts(supply: Path) -> dict[str, str]:
+    """The small files of one power supply that can be read."""
+    facts = {}
+    for name in ("type", "scope", "capacity", "online", "status"):
+        with suppress(OSError, UnicodeDecodeError):
+            facts[name] = (supply / name).read_text().strip()
+    return facts
+
+
+def _percent(facts: dict[str, str]) -> float | None:
+    try:
+        percent = float(facts["capacity"])
+    except (KeyError, ValueError):
+        return None
+    return percent if 0 <= percent <= 100 else None
+
+
+def _battery_elsewhere() -> Battery | None:
+    """Where there is no /sys: what psutil knows."""
+    import psutil
+
+    try:
+        battery = psutil.sensors_battery()
+    except Exception as error:  # noqa: BLE001  a driver's fault must not end anything
+        logger.debug("no battery can be read: %s", error)
+        return None
+    return Battery(battery.percent, bool(battery.power_plugged)) if battery is not None else None
+
+
+def tend_power(
+    station: Station,
+    is_ending: Callable[[], bool] = lambda: False,
+    read: Callable[[], Battery | None] = read_battery,
+) -> None:
+    """Look at the clock and the battery, and let classifying and training rest or go on."""
+    settings = station.settings.classifier
+    local = station.clock().astimezone(station.settings.station.zone)
+    _rest(station, HOURS, hours_words(settings.active_spans, local))
+    if settings.rest_below_battery_percent is None:
+        _rest(station, BATTERY, None)
+        return
+    battery = read()
+    resting = station.rest.is_set(BATTERY)
+    words = battery_words(battery, settings.rest_below_battery_percent, resting=resting)
+    _rest(station, BATTERY, words)
+    _tell(station, battery)
+
+
+def _rest(station: Station, name: str, words: str | None) -> None:
+    station.rest.set(name, Reason(RESTING_WORK, words) if words is not None else None)
+
+
+def _tell(station: Station, battery: Battery | None) -> None:
+    """Let other processes know the battery; say once that there is none to be read."""
+    percent = round(battery.percent) if battery is not None else None
+    facts = {"battery_percent": percent, "on_mains": battery.on_mains if battery else None}
+    if facts != station.log.state(POWER_KEY):
+        station.log.put_state(POWER_KEY, facts, station.clock())
+        if battery is None:
+            logger.warning(
+                "classifier.rest_below_battery_percent is set, but this machine tells nothing of "
+                "a battery (%s); classifying goes on",
+                SUPPLIES,
+            )

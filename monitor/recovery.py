@@ -1,0 +1,257 @@
+"""What is done when the log breaks: it is set aside, the newest good backup takes its place, and
+what people said since then comes back from the journal. Frames come back by themselves: the folders
+are compared with the log at every start.
+
+A note beside the log says how far it is, so that a kill at any moment only begins it again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monitor.alerts import raise_alert
+from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
+from monitor.backups import folders_of, newest_good
+from monitor.config import Settings, sqlite_path
+from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
+from monitor.durable import sync, write_whole
+from monitor.label_journal import is_apart, keep_journal, write_journals
+from monitor.log.engine import LogDamaged
+from monitor.log.restore import restore_backup
+from monitor.log.species_log import SpeciesLog
+from monitor.models import ModelError, ModelStore
+from monitor.soundness import (
+    RESTORED_STATE,
+    faults_at_start,
+    faults_of_log,
+    join,
+    log_files,
+    with_more,
+)
+from monitor.soundness import STATE as INTEGRITY
+from monitor.station import Station
+
+logger = logging.getLogger(__name__)
+
+NOTE = "recovery.json"
+SUBJECT = "the log was damaged and is restored"
+FOUND = "found in the models directory when the log was restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How far a recovery is.
+
+    Attributes:
+        aside: the name under which the broken log is kept, beside the log.
+        backup: the backup that took its place; None: there is none, or not yet.
+        is_empty: no backup is to be used (any more): an empty log takes its place.
+    """
+
+    at: str
+    why: str
+    aside: str
+    backup: str | None = None
+    is_empty: bool = False
+
+
+def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Station:
+    """The station, its log made sound first if it is not.
+
+    Call it only as the owner of the log (see `locks`).
+
+    Raises:
+        TrapwatchError: as Station; or the log could not be restored, with the reason.
+    """
+    make_sound(settings, clock())
+    try:
+        return Station(settings, clock)
+    except LogDamaged as error:
+        note_damage(settings, str(error), clock())
+        make_sound(settings, clock())
+        return Station(settings, clock)
+
+
+def note_damage(settings: Settings, why: str, now: datetime) -> None:
+    """Let the log be restored at the next start, because of what was found while it was open."""
+    log = sqlite_path(settings.database.url)
+    if _read_note(log) is None:
+        _write_note(log, _new_note(log, why, now))
+
+
+def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
+    """Restore the log if it is broken, or if that was begun; bring the labels together.
+
+    Returns:
+        what was done, as `trapwatch status --json` tells it; None if the log was sound.
+
+    Raises:
+        TrapwatchError: the log cannot be restored, with the reason.
+    """
+    log = sqlite_path(settings.database.url)
+    note = _read_note(log)
+    try:
+        if note is None:
+            faults = faults_at_start(settings)
+            if not faults and (why := _bring_labels(settings, log, now)) is not None:
+                faults = [why]
+            if not faults:
+                return None
+            note = _new_note(log, "; ".join(faults), now)
+            _write_note(log, note)
+        return _recover(settings, log, note, now)
+    except OSError as error:
+        raise TrapwatchError(
+            f"the damaged log {log} cannot be restored: {error}; the next start tries it again"
+        ) from error
+
+
+def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[str, Any]:
+    logger.error("the log %s is damaged: %s. It is set aside and restored", log, note.why)
+    aside = log.with_name(note.aside)
+    if log.exists() and not aside.exists():
+        set_aside(log, aside)
+    if not log.exists() and not note.is_empty:
+        _save_last_labels(settings, aside)
+        backup = _restore_newest(settings, log, now)
+        note = replace(note, backup=os.fspath(backup) if backup else None, is_empty=backup is None)
+        _write_note(log, note)
+    if log.exists() and not note.is_empty and (faults := faults_of_log(settings, thorough=True)):
+        logger.error("the backup %s is damaged, too: %s", note.backup, "; ".join(faults))
+        set_aside(log, log.with_name(f"{note.aside}-backup"))
+        note = replace(note, backup=None, is_empty=True)
+        _write_note(log, note)
+    with keep_journal(SpeciesLog(log, create=True), settings) as opened:
+        models = adopt_models(opened, ModelStore(settings.models.directory), now)
+        kept = os.fspath(aside) if aside.exists() else None
+        facts = {"at": note.at, "why": note.why, "aside": kept, "backup": note.backup}
+        report = with_more({**facts, "models": models}, join(settings, opened, now))
+        _tell(opened, settings, report, now)
+    (log.parent / NOTE).unlink(missing_ok=True)
+    return report
+
+
+def set_aside(log: Path, aside: Path) -> None:
+    """Give a log and its side files another name; the log itself comes last."""
+    for old, new in zip(log_files(log), log_files(aside), strict=True):
+        if old.exists():
+            os.rename(old, new)
+    sync(log.parent)
+
+
+def _save_last_labels(settings: Settings, aside: Path) -> None:
+    """Acts that the journal has not yet and the damaged log can still tell: read from a copy, as
+    SQLite changes what it opens."""
+    copy = aside.with_name(f"{aside.name}.reading")
+    try:
+        for file, target in zip(log_files(aside), log_files(copy), strict=True):
+            if file.exists():
+                shutil.copyfile(file, target)
+        with SpeciesLog(copy) as opened:
+            write_journals(opened, settings)
+    except Exception as error:  # noqa: BLE001 a broken file can do anything
+        logger.info("the damaged log tells no more labels: %s", error)
+    finally:
+        for file in log_files(copy):
+            file.unlink(missing_ok=True)
+
+
+def _restore_newest(settings: Settings, log: Path, now: datetime) -> Path | None:
+    """Put the newest good backup in the place of the log; None if there is none."""
+    backup = newest_good(folders_of(settings))
+    if backup is not None:
+        restore_backup(backup, log, now)
+    return backup
+
+
+def _bring_labels(settings: Settings, log: Path, now: datetime) -> str | None:
+    """Where somebody put an older log there by hand, what was said since then comes back.
+
+    Returns:
+        what is wrong with the log if that shows by this.
+    """
+    if not log.exists() or log.stat().st_size == 0:
+        return None
+    with keep_journal(SpeciesLog(log, create=True), settings) as opened:
+        write_journals(opened, settings)
+        if is_apart(opened):
+            join(settings, opened, now)
+        return opened.damage
+
+
+def adopt_models(log: SpeciesLog, store: ModelStore, now: datetime) -> list[str]:
+    """Enter model versions in the log that lie whole on the disk and are unknown to it: as
+    candidates. Which of them was live, the journal says.
+
+    Returns:
+        their names, and what is wrong with those that were left out.
+    """
+    known, adopted = {row.name for row in log.versions()}, []
+    for name in store.names():
+        if name in known:
+            continue
+        try:
+            head, card = store.load(name, None)[0], store.card(name)
+        except ModelError as error:
+            logger.warning("%s is left out: %s", name, error)
+            continue
+        backbone = str(card.get("backbone", head.layout.partition("@")[0]))
+        sha256, figures = str(card["weights_sha256"]), _figures(card)
+        state = ModelState.CANDIDATE
+        log.add_version(name, state, backbone, head.layout, sha256, FOUND, figures, now)
+        adopted.append(name)
+    return adopted
+
+
+def _figures(card: dict[str, Any]) -> dict[str, Any]:
+    from monitor.training.card import figures_of  # only where a log is restored
+
+    try:
+        return figures_of(card)
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _tell(log: SpeciesLog, settings: Settings, report: dict[str, Any], now: datetime) -> None:
+    """Say it wherever people look."""
+    logger.error("%s", report["words"])
+    log.put_state(RESTORED_STATE, report, now)
+    told = log.state(INTEGRITY) or {}
+    log.put_state(INTEGRITY, told | {"problem": None, "restored_at": iso_utc(now)}, now)
+    if log.state(ALERTS_SEEN) is not None:
+        return  # whoever looks for news finds it; in a log that begins anew he would not
+    try:
+        raise_alert(log, settings, "restored", str(report["at"]), SUBJECT, report["words"], now)
+    except TrapwatchError as error:  # the log is sound again, whoever is told of it
+        logger.error("nobody could be told: %s", error)
+
+
+def _new_note(log: Path, why: str, now: datetime) -> Note:
+    moment = now.strftime("%Y%m%dT%H%M%SZ")
+    names = [f"{log.name}.damaged-{moment}"]
+    names += [f"{names[0]}-{number}" for number in range(2, 1000)]
+    free = next(name for name in names if not log.with_name(name).exists())
+    return Note(iso_utc(now), why, free)
+
+
+def _read_note(log: Path) -> Note | None:
+    try:
+        return Note(**json.loads((log.parent / NOTE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        logger.warning("%s cannot be read and is ignored: %s", log.parent / NOTE, error)
+        (log.parent / NOTE).unlink()
+        return None
+
+
+def _write_note(log: Path, note: Note) -> None:
+    write_whole(json.dumps(asdict(note)).encode(), log.parent / NOTE, 0o640)

@@ -1,0 +1,44 @@
+"""The service, less patient than usual with folders that hang, so that drills take seconds.
+
+python tests/faults/card_service.py whole|reading run --config CONFIG
+
+`reading` takes a protection out: a file that cannot be read counts as an empty one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+from monitor import attention, patience, places
+from monitor.cli import main
+from monitor.reading import Content
+from monitor.scan import stamp_of
+
+READ_SECONDS, HANG_SECONDS, PROBE_SECONDS = 1.0, 2.0, 2.0
+
+
+def break_reading() -> None:
+    """Errors of a card are taken for what is on it."""
+    read = patience.Patience.read
+
+    def read_badly(reader: patience.Patience, path: bytes) -> Content:
+        try:
+            return read(reader, path)
+        except OSError:
+            stamp = stamp_of(path)
+            if stamp is None:
+                raise
+            return Content(b"", hashlib.sha256(path).hexdigest(), stamp)
+
+    patience.Patience.read = read_badly  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    patience.READ_SECONDS = READ_SECONDS
+    attention.WATCH_HANGS_SECONDS = HANG_SECONDS
+    places.PROBE_SECONDS = PROBE_SECONDS
+    if sys.argv[1] == "reading":
+        break_reading()
+    sys.argv = ["trapwatch", *sys.argv[2:]]
+    main()

@@ -1,0 +1,110 @@
+"""Runs trapwatch commands with faults, each in a fork; started by `shim.Forks` with LD_PRELOAD.
+
+Each request may name a protection to take away, to see that the drills would notice:
+`transactions` (every statement is committed by itself) and `sync` (PRAGMA synchronous=OFF).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.faults import crasher
+
+COUNTED = ("label", "media", "act", "model_version")
+"""Tables whose rows, once committed, may never be fewer."""
+
+
+def acknowledge(shim: ctypes.CDLL) -> None:
+    """After each commit, tell the record how many rows there are now for certain."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    commit = DefaultDialect.do_commit
+    query = f"SELECT {', '.join(f'(SELECT count(*) FROM {table})' for table in COUNTED)}"
+    last: dict[str, int] = {}
+
+    def do_commit(dialect: Any, connection: Any) -> None:
+        counts = dict(last)
+        if connection.in_transaction:
+            try:
+                counts = dict(zip(COUNTED, connection.execute(query).fetchone(), strict=True))
+            except Exception as error:
+                if "no such table" not in str(error):
+                    raise
+        commit(dialect, connection)
+        if counts != last:
+            last.update(counts)
+            shim.shim_mark(json.dumps(counts).encode())
+
+    DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+
+
+def break_transactions() -> None:
+    """SQLite commits each statement by itself."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    execute = DefaultDialect.do_execute
+
+    def do_execute(dialect: Any, cursor: Any, statement: str, *rest: Any, **more: Any) -> None:
+        begins = statement.startswith("BEGIN")
+        execute(dialect, cursor, "SELECT 1" if begins else statement, *rest, **more)
+
+    DefaultDialect.do_execute = do_execute  # type: ignore[method-assign]
+
+
+def break_sync() -> None:
+    """SQLite never waits for the disk."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def begin(connection: Any) -> None:
+        connection.connection.dbapi_connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "begin", begin)
+
+
+BREAKS = {"transactions": break_transactions, "sync": break_sync}
+
+
+def in_fork(request: dict[str, Any]) -> None:
+    """Let the faults of a request begin, and run its command."""
+    shim = ctypes.CDLL(None)
+    os.environ.update(request["environ"])
+    shim.shim_start()
+    if request["environ"].get("SHIM_RECORD"):
+        acknowledge(shim)
+    if request["broken"]:
+        BREAKS[request["broken"]]()
+    crasher._in_fork(request)
+
+
+def serve() -> None:
+    """Read one JSON request a line, run each in a fork, answer with its exit status."""
+    import monitor.cli
+    import monitor.once
+    import monitor.service
+    import monitor.station
+    from monitor.log.engine import choose_sqlite
+
+    choose_sqlite()  # before TensorFlow, whose own SQLite would take the place of the wheel's
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["arguments"][0] == "train":
+            import keras  # noqa: F401  once for all trainings
+
+            import monitor.training.run  # noqa: F401
+        child = os.fork()
+        if child == 0:
+            in_fork(request)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

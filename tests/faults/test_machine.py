@@ -1,0 +1,34 @@
+"""Anything in any order, in short; and that a label which is lost would be noticed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase
+
+from monitor.log.engine import choose_sqlite
+
+from .machine import StationMachine, drive
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Forgetful(StationMachine):
+    """A station whose log forgets each label at once."""
+
+    def _run(self, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
+        code = super()._run(*arguments, kill=kill)
+        if arguments[:2] == ("label", "set"):
+            log = choose_sqlite().module.connect(str(self.drill.data / "trapwatch.db"))
+            log.execute("UPDATE media SET label_id = NULL")
+            log.commit()
+            log.close()
+        return code
+
+
+def test_whatever_happens_nothing_is_lost_or_double() -> None:
+    drive(3, 8)
+
+
+def test_a_log_that_forgets_labels_is_found_out() -> None:
+    with pytest.raises(AssertionError, match=r"newest label|people said"):
+        drive(12, 12, Forgetful, (Phase.generate,))

@@ -1,0 +1,528 @@
+"""The disk guard: when a disk is low or full, what rests then, and what is cleaned."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from faults.drill import Drill, draw_frame, fill
+from faults.full_disk import CannotMount, small_disk
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from monitor.cleaning import clean_files, drop_old_weights, watch_the_disk, weights_to_drop
+from monitor.config import Settings, load_settings
+from monitor.config_station import Disk
+from monitor.disk import MEGABYTE, DiskGuard, DiskState, standing, storages
+from monitor.doctor import examine
+from monitor.domain import ModelState
+from monitor.feature_maps import MapStore
+from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
+from monitor.log.engine import LogError
+from monitor.log.features import FeatureStore
+from monitor.log.shrinking import size_of
+from monitor.log.versions import VersionRow
+from monitor.once import StepFailed, run_once
+from monitor.options import backbone_options, decode_rules
+from monitor.picture_folder import PictureFolder
+from monitor.rest import KINDS_OF_WORK, Rest
+from monitor.service import Service
+from monitor.station import Station
+from monitor.status import status_lines, status_of
+from monitor.training.bench import Bench, open_maps
+from monitor.training_job import Resting, TrainingProcess, train_now
+
+OK, LOW, FULL = DiskState.OK, DiskState.LOW, DiskState.FULL
+RULES = Disk(warn_mb=2000, stop_mb=500)
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def mb(number: float) -> int:
+    return int(number * MEGABYTE)
+
+
+@pytest.mark.parametrize(
+    ("free", "before", "now"),
+    [
+        (2000, OK, OK),
+        (1999.9, OK, LOW),
+        (500, OK, LOW),
+        (499.9, OK, FULL),
+        (0, LOW, FULL),
+        (2100, LOW, LOW),
+        (2200, LOW, OK),
+        (540, FULL, FULL),
+        (550, FULL, LOW),
+        (2100, FULL, LOW),
+        (2200, FULL, OK),
+    ],
+)
+def test_a_disk_is_low_or_full_and_better_only_with_a_margin(free, before, now):
+    assert standing(mb(free), RULES, before) is now
+
+
+@given(st.integers(0, 3000), st.sampled_from([OK, LOW, FULL]), st.integers(-20, 20))
+def test_a_little_more_or_less_never_flaps(free, before, change):
+    first = standing(mb(free), RULES, before)
+    second = standing(mb(max(0, free + change)), RULES, first)
+    third = standing(mb(free), RULES, second)
+    assert not (first is third and second is not first and second is OK)
+    assert len({first, second, third}) < 3
+
+
+def test_nothing_rests_at_a_threshold_of_nothing():
+    assert standing(0, Disk(warn_mb=1, stop_mb=0), OK) is LOW
+
+
+@pytest.mark.parametrize(("warn", "stop"), [(500, 500), (400, 500), (0, 0), (10, -1)])
+def test_thresholds_that_make_no_sense_are_refused(warn, stop):
+    with pytest.raises(ValidationError):
+        Disk(warn_mb=warn, stop_mb=stop)
+
+
+def test_a_config_with_the_thresholds_the_wrong_way_round_says_so(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("disk: {warn_mb: 300, stop_mb: 400}\n")
+    with pytest.raises(Exception, match=r"disk: stop_mb \(400\) must be smaller than warn_mb"):
+        load_settings(file)
+
+
+class Machine:
+    """A machine whose disks are as full as the test says; the only thing that is made up."""
+
+    def __init__(self, free_mb: float, total_mb: float = 30_000) -> None:
+        self.free_mb, self.total_mb, self.looks, self.now = free_mb, total_mb, 0, 0.0
+
+    def statvfs(self, path: Path) -> os.statvfs_result:
+        self.looks += 1
+        free, total = int(self.free_mb * 1000), int(self.total_mb * 1000)
+        return os.statvfs_result((1000, 1000, total, free, free, 0, 0, 0, 0, 255))
+
+    def guard(self, settings, rest=None) -> DiskGuard:
+        return DiskGuard(settings, rest, self.statvfs, lambda: self.now)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    drill = Drill(tmp_path / "station")
+    drill.configure(warn_mb=2000, stop_mb=500)
+    drill.data.mkdir()
+    return load_settings(drill.config)
+
+
+def test_all_places_of_the_data_are_looked_at(settings):
+    paths = {storage.path for storage in storages(settings)}
+    data = settings.data_directory
+    assert {data, settings.models.directory, data / "pictures", data / "maps"} <= paths
+    assert sum(not storage.is_vital for storage in storages(settings)) == 1
+    backup = settings.backup.model_copy(update={"folder": Path("/mnt/stick")})
+    storage = storages(settings.model_copy(update={"backup": backup}))[-2]
+    assert (storage.path, storage.is_vital) == (Path("/mnt/stick"), False)
+
+
+def test_a_full_disk_is_a_reason_to_rest_and_room_takes_it_back(settings):
+    machine, rest = Machine(310), Rest()
+    guard = machine.guard(settings, rest)
+    room = guard.look()
+    assert room.state is FULL
+    assert room.words.startswith("disk full, 310 MB free where the log lies (")
+    assert room.words.endswith("); 500 needed")
+    assert rest.facts() == dict.fromkeys(KINDS_OF_WORK, room.words)
+    machine.free_mb, machine.now = 3000, 60
+    assert guard.look().state is OK
+    assert rest.facts() == {}
+
+
+def test_a_low_disk_is_told_and_stops_nothing(settings):
+    rest = Rest()
+    room = Machine(1500).guard(settings, rest).look()
+    assert (room.state, rest.facts()) == (LOW, {})
+    assert "disk low, 1,500 MB free" in room.words and "2,000 needed" in room.words
+
+
+def test_a_look_serves_for_a_few_seconds(settings):
+    machine = Machine(9000)
+    guard = machine.guard(settings)
+    for _ in range(1000):
+        guard.look()
+    first = machine.looks
+    machine.now += 5
+    guard.look()
+    assert machine.looks == 2 * first <= 2 * len(storages(settings))
+    guard.look(anew=True)
+    assert machine.looks == 3 * first
+
+
+def test_a_small_disk_for_passing_files_stops_nothing(settings, tmp_path, monkeypatch):
+    try:
+        with small_disk(tmp_path / "passing", 2048) as disk:
+            monkeypatch.setattr("tempfile.tempdir", str(disk.folder))
+            disk.fill()
+            rest = Rest()
+            DiskGuard(settings.model_copy(update={"disk": Disk(warn_mb=2, stop_mb=1)}), rest).look()
+            assert rest.facts() == {}
+    except CannotMount as error:
+        pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
+
+
+def test_a_data_folder_that_is_not_there_yet_is_looked_for_above(settings):
+    settings.data_directory.rmdir()
+    assert Machine(9000).guard(settings).look().state is OK
+
+
+class Cleaned(Machine):
+    """A disk on which each deleted file of these gives a hundred megabytes back."""
+
+    def __init__(self, free_mb: float, files: list[Path]) -> None:
+        super().__init__(free_mb)
+        self.begun_mb, self.files = free_mb, files
+
+    def statvfs(self, path: Path) -> os.statvfs_result:
+        self.free_mb = self.begun_mb + 100 * sum(not file.exists() for file in self.files)
+        return super().statvfs(path)
+
+
+def rubbish(data: Path) -> dict[str, list[Path]]:
+    """What may be cleaned, and what may not, all written long ago."""
+    kinds = {
+        "partials": [data / ".engine.json.12.partial", data / "weights" / ".w.bin.77.partial"],
+        "pictures": [data / "pictures" / f"{n:02x}" / f"{n:02x}-thumb.jpg" for n in range(40)],
+        "maps": [data / "maps" / "vgg16-block3_pool.maps"],
+        "checkpoint": [data / "finetune.safetensors"],
+        "kept": [
+            data / "models" / "v0001" / "head.safetensors",
+            data / "trapwatch.db",
+            data / "labels.jsonl",
+            data / "backups" / "trapwatch-2026-05-01.db",
+            data / "weights" / "vgg16.safetensors",
+            data / "notes of the ranger.txt",
+        ],
+    }
+    for number, path in enumerate(p for paths in kinds.values() for p in paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (10**9 + number, 10**9 + number))
+    return kinds
+
+
+def there(paths: list[Path]) -> int:
+    return sum(path.exists() for path in paths)
+
+
+def test_only_what_can_be_made_anew_is_cleaned(settings):
+    kinds = rubbish(settings.data_directory)
+    cleaned = clean_files(settings, Machine(0).guard(settings))
+    assert [there(kinds[k]) for k in ("partials", "pictures", "maps", "checkpoint")] == [0] * 4
+    assert there(kinds["kept"]) == len(kinds["kept"])
+    assert "resized pictures (40 files, 0 MB)" in cleaned
+
+
+def test_the_cheapest_go_first_and_no_more_than_needed(settings):
+    kinds = rubbish(settings.data_directory)
+    files = [*kinds["partials"], *kinds["pictures"]]
+    machine = Cleaned(600, files)
+    clean_files(settings, machine.guard(settings))
+    assert there(kinds["partials"]) == 0
+    assert 0 < there(kinds["pictures"]) < 40
+    assert kinds["pictures"][-1].exists() and not kinds["pictures"][0].exists()
+    assert there(kinds["maps"]) == there(kinds["checkpoint"]) == 1
+
+
+def test_where_there_is_room_nothing_is_cleaned(settings):
+    kinds = rubbish(settings.data_directory)
+    assert clean_files(settings, Machine(9000).guard(settings)) == []
+    assert all(there(paths) == len(paths) for paths in kinds.values())
+
+
+def test_what_was_written_today_may_still_be_written(settings):
+    kinds = rubbish(settings.data_directory)
+    under_way = settings.data_directory / "pictures" / "00" / ".00-grid.jpg.7.8.partial"
+    under_way.write_bytes(b"x")
+    for path in (*kinds["partials"], *kinds["checkpoint"], under_way):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    clean_files(settings, Machine(0).guard(settings))
+    assert under_way.exists()
+    assert there(kinds["partials"]) == 2 and there(kinds["checkpoint"]) == 1
+
+
+def test_what_a_training_uses_is_left_to_it(settings):
+    kinds = rubbish(settings.data_directory)
+    with OwnerLock(settings.data_directory / TRAINING_LOCK_NAME, "training", NOW):
+        clean_files(settings, Machine(0).guard(settings))
+    assert there(kinds["maps"]) == there(kinds["checkpoint"]) == 1
+
+
+def test_photographs_below_the_data_folder_are_never_cleaned(settings):
+    data = settings.data_directory
+    watch = settings.watch.model_copy(update={"folders": (data / "pictures",)})
+    kinds = rubbish(data)
+    odd = settings.model_copy(update={"watch": watch})
+    clean_files(odd, Machine(0).guard(odd))
+    assert there(kinds["pictures"]) == 40
+
+
+def of_vgg16(path: Path, rows: int) -> FeatureStore:
+    store = FeatureStore(path, "vgg16-avg345/1", 1280, 2**30)
+    put_rows(store, 0, rows)
+    return store
+
+
+def put_rows(store: FeatureStore, first: int, rows: int) -> None:
+    for start in range(first, first + rows, 100):
+        numbers = range(start, start + 100)
+        store.put([(f"{n:064x}", np.full(1280, n % 1000, np.float32)) for n in numbers])
+
+
+def test_the_feature_cache_gives_room_back_step_by_step_and_keeps_the_newest(tmp_path):
+    store = of_vgg16(tmp_path / "features.db", 6000)
+    freed = store.shrink(lambda: False, 8 * 2**20)
+    assert freed > 5 * 2**20
+    assert 6 * 2**20 < store.path.stat().st_size <= 8 * 2**20
+    assert f"{5999:064x}" in store.get([f"{5999:064x}"])
+    assert store.get([f"{0:064x}"]) == {}
+    put_rows(store, 10_000, 4000)
+    assert store._file.work(size_of) <= 9 * 2**20
+    store.end_shrinking()
+    put_rows(store, 20_000, 4000)
+    assert store.count() > 6000
+    store.close()
+
+
+def test_shrinking_ends_as_soon_as_it_is_enough(tmp_path):
+    store = of_vgg16(tmp_path / "features.db", 6000)
+    before, asked = store.count(), iter([False, False, True])
+    store.shrink(lambda: next(asked), 0)
+    assert before - 1200 < store.count() < before
+    store.close()
+
+
+def test_a_feature_cache_of_an_older_release_can_be_shrunk_too(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("monitor.log.features.make_shrinkable", lambda connection: None)
+        store = of_vgg16(tmp_path / "features.db", 3000)
+    monkeypatch.setattr("monitor.log.shrinking.MOST_REWRITTEN", 3 * 2**20)
+    before = store.path.stat().st_size
+    assert store.shrink(lambda: False, 4 * 2**20) > before // 2
+    assert store.path.stat().st_size <= 4 * 2**20
+    assert f"{2999:064x}" in store.get([f"{2999:064x}"])
+    assert store.shrink(lambda: False, 2**20) > 0
+    store.close()
+
+
+def test_what_cannot_be_kept_is_told_once_and_ends_nothing(tmp_path, caplog):
+    store = of_vgg16(tmp_path / "features.db", 100)
+    connection = store._file._connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    many = [(f"{n:064x}", np.zeros(1280, np.float32)) for n in range(1000, 2000)]
+    for _ in range(3):
+        store.keep(many)
+    assert len([r for r in caplog.records if "frames go on without it" in r.getMessage()]) == 1
+    connection.execute("PRAGMA max_page_count=1000000")
+    store.keep(many)
+    assert store.count() == 1100
+    store.close()
+
+
+def test_a_map_that_was_cut_short_is_not_there(tmp_path):
+    try:
+        with small_disk(tmp_path / "maps", 256) as disk:
+            store = MapStore(disk.folder / "m.maps", 8, (14, 14, 128), 10**8)
+            layer = np.zeros((14, 14, 128), np.float16)
+            with pytest.raises(OSError, match="No space left"):
+                for number in range(100):
+                    store.put((f"{number:064x}", 0), np.zeros(8, np.float32), layer)
+            whole = len(store)
+            assert whole >= 3
+            for number in range(whole):
+                store.get([(f"{number:064x}", 0)])
+            store.close()
+    except CannotMount as error:
+        pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
+
+
+@pytest.fixture
+def station(settings):
+    station = Station(settings, lambda: NOW)
+    yield station
+    station.close()
+
+
+def test_the_duty_tells_the_log_how_the_disk_stands(station):
+    station.disk = Machine(310).guard(station.settings, station.rest)
+    watch_the_disk(station)
+    told = station.log.state("disk")
+    assert told["state"] == "full" and told["words"].startswith("disk full, 310 MB")
+    station.disk = Machine(9000).guard(station.settings, station.rest)
+    watch_the_disk(station)
+    assert station.log.state("disk")["state"] == "ok"
+    assert station.rests("classify") is None
+
+
+def test_workers_rest_while_the_disk_is_full(station):
+    machine = Machine(310)
+    station.disk = machine.guard(station.settings, station.rest)
+    folder = station.settings.watch.folders[0] / "north"
+    draw_frame(folder / "a.jpg", "red fox", datetime(2026, 4, 1), 1)
+    station.take_in_file(os.fsencode(folder / "a.jpg"))
+    draw_frame(folder / "b.jpg", "red fox", datetime(2026, 4, 2), 2)
+    for _ in range(20):
+        assert not station.watch_step()
+        assert not station.classify_step()
+        time.sleep(0.02)
+    counts = station.log.counts()
+    assert (counts["media"], counts["pending"]) == (1, 1)
+    machine.free_mb, machine.now = 9000, 60
+    deadline = time.monotonic() + 20
+    while station.log.counts()["classified"] < 2:
+        assert time.monotonic() < deadline
+        station.watch_step()
+        station.classify_step()
+
+
+def row(number: int, state: ModelState, live: str | None = None) -> VersionRow:
+    name = f"v{number:04d}"
+    return VersionRow(number, name, state, "2026", live, "small", "l", "sha", "why", {})
+
+
+def test_old_versions_keep_only_their_card_but_none_that_one_can_go_back_to():
+    live, retired, rejected = ModelState.LIVE, ModelState.RETIRED, ModelState.REJECTED
+    versions = [
+        row(9, ModelState.CANDIDATE),
+        row(8, rejected),
+        row(7, live, "2026-07"),
+        row(6, retired, "2026-05"),
+        row(5, rejected),
+        row(4, retired, "2026-06"),  # brought back after 6
+        row(3, rejected),
+        row(2, retired, "2026-02"),
+        row(1, retired, "2026-01"),
+    ]
+    assert weights_to_drop(versions, 2) == ["v0001", "v0002", "v0003"]
+    assert weights_to_drop(versions, 1) == ["v0001", "v0002", "v0003", "v0005", "v0006"]
+    assert weights_to_drop(versions, 9) == []
+
+
+def test_the_duty_drops_weights_and_keeps_cards(station):
+    folder = station.settings.models.directory
+    for number in range(1, 13):
+        name = f"v{number:04d}"
+        station.log.add_version(name, ModelState.REJECTED, "small", "l", "sha", "why", {}, NOW)
+        (folder / name).mkdir(parents=True)
+        for file in ("head.safetensors", "tail.safetensors", "model_card.json", "recall.svg"):
+            (folder / name / file).write_bytes(b"{}")
+    drop_old_weights(station)
+    left = {p.name for p in (folder / "v0001").iterdir()}
+    assert left == {"model_card.json", "recall.svg"}
+    assert not station.store.has_weights("v0002") and station.store.has_weights("v0003")
+    assert len(station.log.versions()) == 12
+    drop_old_weights(station)
+
+
+def test_a_frame_whose_features_find_no_room_is_classified_all_the_same(station):
+    fill(Drill(station.settings.data_directory.parent), each=1, unlabelled=0)
+    station.features._file._connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON features BEGIN "
+        "SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    deadline = time.monotonic() + 30
+    while (counts := station.log.counts())["classified"] < 9:
+        assert time.monotonic() < deadline, counts
+        station.watch_step()
+        station.classify_step()
+    assert station.features.count() == 0
+
+
+def always(settings: Settings, warn_mb: int, stop_mb: int) -> Settings:
+    return settings.model_copy(update={"disk": Disk(warn_mb=warn_mb, stop_mb=stop_mb)})
+
+
+NEVER = 10**9
+"""Megabytes that no disk has."""
+
+
+def test_status_and_doctor_say_that_the_disk_is_low_or_full(settings):
+    full, low = always(settings, NEVER + 1, NEVER), always(settings, NEVER, 0)
+    with closing(Station(full)) as station:
+        facts = status_of(full, station.log, NOW)
+        assert facts["disk"]["state"] == "full"
+        assert any("disk full" in line for what, line in status_lines(facts) if what == "disk")
+        assert status_of(low, station.log, NOW)["disk"]["state"] == "low"
+    [of_full], [of_low] = ([c for c in examine(s) if c.name == "disk"] for s in (full, low))
+    assert (of_full.state, of_low.state) == ("FAIL", "warn")
+    assert "disk full" in of_full.finding and of_low.advice
+
+
+def test_status_says_which_work_rests_while_the_service_runs(settings):
+    lock = OwnerLock(settings.data_directory / LOCK_NAME, "the log", NOW)
+    with closing(Station(settings)) as station, lock:
+        station.log.put_state("rest", {"classify": "disk full"}, NOW)
+        lines = status_lines(status_of(settings, station.log, NOW))
+    assert ("rests", "classifying rests: disk full") in lines
+
+
+def test_no_training_begins_on_a_full_disk(settings):
+    full = always(settings, NEVER + 1, NEVER)
+    with pytest.raises(Resting, match="training rests: disk full"):
+        train_now(full, trigger="cli", force=True, progress=lambda stage, done: None)
+
+
+def test_the_service_starts_no_training_while_the_disk_is_full(station, monkeypatch):
+    started = []
+    monkeypatch.setattr(TrainingProcess, "start_if_due", lambda *args: started.append(args))
+    machine = Machine(310)
+    station.disk = machine.guard(station.settings, station.rest)
+    service = Service(station.settings)
+    service._train_if_due(station)
+    assert started == []
+    machine.free_mb, machine.now = 9000, 60
+    service._train_if_due(station)
+    assert len(started) == 1
+
+
+def test_run_once_says_why_it_cannot_go_on(settings):
+    rounds = iter(range(50))
+    with pytest.raises(StepFailed, match=r"intake, classifying.* rest: disk full"):
+        run_once(always(settings, NEVER + 1, NEVER), lambda done, all_: [next(rounds)])
+
+
+def test_pictures_are_made_but_not_kept_where_the_disk_is_full(tmp_path):
+    picture = b"\xff\xd8 a picture \xff\xd9"
+    PictureFolder(tmp_path / "a", 10**6, spare_bytes=10**18).keep("ab-thumb.jpg", picture)
+    PictureFolder(tmp_path / "b", 10**6, spare_bytes=1).keep("ab-thumb.jpg", picture)
+    assert not (tmp_path / "a" / "ab" / "ab-thumb.jpg").exists()
+    assert (tmp_path / "b" / "ab" / "ab-thumb.jpg").read_bytes() == picture
+
+
+def test_maps_leave_the_disk_what_it_should_have_free(settings):
+    options = backbone_options(settings)
+    options = replace(options, backbone="vgg16")
+    none, rules = cast(Any, None), decode_rules(settings)
+    roomy = Bench(options, rules, settings.training, settings.data_directory, none, none, 0)
+    assert open_maps(roomy, "vgg16-avg345/1").capacity > 100
+    assert open_maps(replace(roomy, spare_bytes=10**18), "vgg16-avg345/1").capacity == 0
+
+
+def test_a_feature_cache_is_not_thrown_away_because_the_disk_is_full(tmp_path):
+    """SQLite calls it `disk I/O error` if its lock file finds no room: so it does with damages."""
+    try:
+        with small_disk(tmp_path / "data", 4096) as disk:
+            path = disk.folder / "features.db"
+            of_vgg16(path, 100).close()
+            disk.fill()
+            with pytest.raises(LogError, match="the disk is full"):
+                FeatureStore(path, "vgg16-avg345/1", 1280, 2**30)
+            disk.make_room()
+            store = FeatureStore(path, "vgg16-avg345/1", 1280, 2**30)
+            assert store.count() == 100
+            store.close()
+    except CannotMount as error:
+        pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
