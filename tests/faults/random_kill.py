@@ -34,6 +34,8 @@ from .losses import losses
 
 REAL_FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camera-traps"
 PROTECTIONS = ("intake",)
+UP_SHARE = 0.8
+"""Of the kills: those that come after the service is up, not while it starts."""
 
 
 @dataclass(slots=True)
@@ -137,11 +139,14 @@ def drill_kills(
     with Camera(drill.frames, seed, 40 * kills, 0.06) as camera:
         for number in range(kills):
             _let_a_day_pass(drill)
+            ups = _ups(drill)
             with drill.service(command=command) as service:
-                time.sleep(rng.uniform(0.8, 2.5))
+                if rng.random() < UP_SHARE:
+                    _wait_until_up(drill, ups)
+                time.sleep(rng.uniform(0.2, 2.0))
                 said |= _label_some(drill, rng) if trainings else {}
                 if trainings and number % 3 == 2:
-                    _wait_for_training(drill, rng.uniform(0, 8))
+                    _wait_for_training(drill, rng.uniform(0, 3))
                 report.in_training += _is_training(drill)
                 _kill(service.pid, its_training_too=rng.random() < 0.7)
                 service.wait()
@@ -241,8 +246,20 @@ def true_species(path: Path) -> str:
     return min(COLOURS, key=distance)
 
 
+def _ups(drill: Drill) -> int:
+    """How often the service said that it is up."""
+    return drill.output.read_bytes().count(b" is up") if drill.output.exists() else 0
+
+
+def _wait_until_up(drill: Drill, before: int) -> None:
+    """A machine that is busy starts it slowly, and a kill before the first file shows little."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _ups(drill) == before:
+        time.sleep(0.05)
+
+
 def _wait_for_training(drill: Drill, then: float) -> None:
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + 12  # it is looked for every ten seconds
     while time.monotonic() < deadline and not _is_training(drill):
         time.sleep(0.1)
     time.sleep(then)
