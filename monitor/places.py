@@ -48,7 +48,7 @@ class Place:
         report: Callable[[Path, dict[str, object]], None],
         threads: int,
     ) -> None:
-        self.folder, self.quiet = folder, False
+        self.folder, self.quiet, self._is_closed = folder, False, False
         self._on_taken_in = on_taken_in
         settings = watch.model_copy(update={"folders": (folder,)})
         self.watcher = Watcher(
@@ -61,11 +61,21 @@ class Place:
     def step(self) -> bool:
         """Find settled files and take them in. True if there is more to do at once."""
         settled = self.watcher.step(monotonic())
-        if settled:
-            self._intake.take(settled)
-            self._on_taken_in()
+        if settled and not self._take(settled):
+            return False
         self.quiet = not settled and self.watcher.idle()
         return self.watcher.busy() or self.watcher.hints.waiting()
+
+    def _take(self, settled: Sequence[Found]) -> bool:
+        """False if it was closed while it hung: whoever looks here next finds these files."""
+        try:
+            self._intake.take(settled)
+        except RuntimeError:  # its threads have ended
+            if self._is_closed:
+                return False
+            raise
+        self._on_taken_in()
+        return True
 
     def doing(self) -> str:
         """Where it is at this moment, for whoever wonders why it takes so long."""
@@ -95,6 +105,7 @@ class Place:
 
     def close(self) -> None:
         """Let go of threads."""
+        self._is_closed = True
         self.watcher.close()
         self._intake.close()
 

@@ -13,7 +13,9 @@ import pytest
 from monitor import attention
 from monitor.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
 from monitor.config import load_settings
+from monitor.domain import FileStamp
 from monitor.places import Place, merged
+from monitor.scan import Found
 from monitor.station import Station
 
 
@@ -78,6 +80,18 @@ def test_a_folder_that_answers_a_new_thread_is_taken_up_by_one(station, monkeypa
     assert not old.quiet
     held.go.set()
     assert end(crew) == []
+
+
+def test_a_place_that_was_closed_while_it_hung_ends_quietly(station, monkeypatch) -> None:
+    place = station.places[0]
+    frame = Found(place.folder, os.fsencode(place.folder / "late.jpg"), FileStamp(1, 1))
+
+    def hang_and_come_back(now: float) -> list[Found]:
+        place.close()
+        return [frame]
+
+    monkeypatch.setattr(place.watcher, "step", hang_and_come_back)
+    assert place.step() is False
 
 
 def test_only_so_many_threads_of_a_folder_are_left_to_themselves(station, monkeypatch) -> None:
