@@ -70,17 +70,6 @@ def open_maps(bench: Bench, layout: str) -> MapStore:
     return MapStore(path, size, MAP_SHAPES[block], most)
 
 
-def views_of(store: MapStore, train: int, held_out: int) -> int:
-    """How many views of each image of the training side the cache has room for."""
-    views = min(MOST_VIEWS, (store.capacity - held_out) // max(train, 1))
-    if views < 1:
-        raise NotTuned(
-            f"the maps of {train + held_out} media do not fit into training.map_cache_mb and what "
-            f"the disk can spare: there is room for {store.capacity}"
-        )
-    return views
-
-
 def fill(
     bench: Bench,
     plan: Plan,
@@ -123,12 +112,13 @@ def _filled(
     def missing(views: int) -> list[Wanted]:
         return [w for w in wanted(views) if any((w.media.sha256, v) not in store for v in w.views)]
 
-    if not missing(most):  # as where a killed training goes on: no network is needed
+    lacking = missing(most)
+    if not lacking:  # as where a killed training goes on: no network is needed
         return most
     layer = LAYERS[bench.first_block]
     backbone = cast(MapBackbone, open_backbone(bench.options))
     try:
-        tried, started = missing(most)[:TRIED], time.monotonic()
+        tried, started = lacking[:TRIED], time.monotonic()
         fill_maps(store, tried, backbone, layer, bench.rules, lambda n: None)
         each = (time.monotonic() - started) / sum(len(one.views) for one in tried)
         counts = [sum(len(one.views) for one in missing(v)) for v in range(1, most + 1)]
