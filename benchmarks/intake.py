@@ -88,7 +88,7 @@ def _until_quiet(trial: Trial, files: int) -> Taken:
     station = Station(load_settings(trial.config, {}))
     try:
         before = station.log.counts()["media"]
-        station.watcher.idle()  # it is made, and listens
+        station.places[0].watcher.idle()  # it is made, and listens
         wall, used = time.perf_counter(), time.process_time()
         while not station.quiet:
             if not station.watch_step():

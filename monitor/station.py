@@ -40,7 +40,7 @@ from monitor.patience import Patience
 from monitor.pipeline import Pipeline
 from monitor.places import Place, merged, threads_of
 from monitor.rest import CLASSIFY, INTAKE, Rest
-from monitor.watch import Found, Watcher, stamp_of
+from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:
     from monitor.training.bench import Bench
@@ -111,11 +111,6 @@ class Station:
         if not self._places:
             self._places = [self._place(folder) for folder in self.settings.watch.folders]
         return tuple(self._places)
-
-    @property
-    def watcher(self) -> Watcher:
-        """The watcher of the first folder."""
-        return self.places[0].watcher
 
     @property
     def quiet(self) -> bool:

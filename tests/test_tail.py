@@ -458,7 +458,7 @@ def test_a_real_station_swaps_to_a_fine_tuned_vgg16_and_back(config: Path) -> No
         assert {version for version, _ in first.values()} == {"v0001"}
         held[0].rename(frames / held[0].name)
         station.log.go_live("v0002", "test", "test", NOW)
-        station.watcher.request_reconcile()
+        station.places[0].watcher.request_reconcile()
         station.places[0].quiet = False
         work(station)
         second = probabilities(station)
