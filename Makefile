@@ -31,7 +31,7 @@ demo: install
 	$(BIN)/trapwatch demo --dir demo $(if $(FRAMES),--frames "$(FRAMES)")
 
 test: install $(BROWSER)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: install $(BROWSER)
 	$(BIN)/python -m pytest --cov --cov-report=term

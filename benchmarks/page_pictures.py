@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from pages import chromium, say_who
@@ -20,11 +21,28 @@ from playwright.sync_api import Browser, Page
 from web import free_port
 from webclient import served
 
+from monitor.config import load_settings
+from monitor.domain import How, iso_utc, utc_now
+from monitor.log.species_log import open_log
+from monitor.silence import OutageState, Reason
+
 DOCS = Path(__file__).parents[1] / "docs" / "pages"
 DESKTOP, TABLET, PHONE = (1280, 800), (820, 1180), (390, 844)
 SETTLED_MS = 2500
 QUALITY = 82
 LOOKED_MS = 8000
+
+
+CALLED = ("ranger", "office")
+CHANNELS = """\
+alerts: {urls: {ranger: "jsons://127.0.0.1:9/x", office: "mailtos://hut:x@127.0.0.1:9"}}
+"""
+LINE_DOWN = "the mail server does not answer"
+TOLD = (
+    ("model", "new model v0001 is live", "v0001 is the live model now: it is the first."),
+    ("species", "badger at creek, the first in 30 days", "96% sure, as model v0001 says."),
+    ("station", "disk: trouble", "disk low, 910 MB free where the log lies; 1,000 needed."),
+)
 
 
 def nothing(page: Page) -> None:
@@ -63,7 +81,31 @@ SHOTS: dict[str, tuple[str, tuple[int, int], str, Callable[[Page], None]]] = {
     "dashboard-phone": ("/", PHONE, "dark", all_of_it),
     "models": ("/models/v0001", DESKTOP, "light", nothing),
     "species": ("/species", DESKTOP, "light", nothing),
+    "station": ("/station", DESKTOP, "light", nothing),
 }
+
+
+def lived_in(config: Path) -> None:
+    """What a demo lacks: somebody to tell, something told, a silence of which people spoke."""
+    if "\nalerts:" in (text := config.read_text(encoding="utf-8")):
+        return
+    config.write_text(text + CHANNELS, encoding="utf-8")
+    now = utc_now()
+    ago = [now - timedelta(hours=hours) for hours in (30, 26, 3)]
+    with open_log(load_settings(config).database.url) as log:
+        log.propose_outages(now)
+        for outage in log.outages()[2:]:
+            end, reason = outage.start + timedelta(days=9), Reason.BATTERY
+            log.judge_outage(
+                outage.id, OutageState.CONFIRMED, "Ana", How.WEB, now, end=end, reason=reason
+            )
+        for at, (kind, subject, body) in zip(ago, TOLD, strict=True):
+            log.delivered(log.add_alert(kind, subject, subject, body, CALLED, at), "ranger", at)
+        for due in log.deliveries_due(now, 9, "office"):
+            log.delivery_failed(due.alert_id, "office", LINE_DOWN, now + timedelta(hours=6))
+        office = {"failing_since": iso_utc(ago[0]), "problem": LINE_DOWN, "told": True}
+        works = {"ranger": {"last_sent": iso_utc(ago[-1])}, "office": office}
+        log.put_state("alerts", {"channels": works, "failing": {}}, now)
 
 
 def shoot(browser: Browser, url: str, name: str) -> None:
@@ -81,7 +123,9 @@ def shoot(browser: Browser, url: str, name: str) -> None:
     page.wait_for_timeout(SETTLED_MS)
     act(page)
     page.wait_for_timeout(500)
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=name.startswith("dashboard"))))
+    picture = Image.open(
+        io.BytesIO(page.screenshot(full_page=name.startswith(("dashboard", "station"))))
+    )
     picture.convert("RGB").save(DOCS / f"{name}.jpg", quality=QUALITY, optimize=True)
     page.goto("about:blank")  # its frames are free for the next picture
     page.wait_for_timeout(300)
@@ -102,6 +146,7 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         port = free_port()
         config = station / "config.yaml"
+        lived_in(config)
         with served(config, port, "run"), chromium() as browser:
             for name in [chosen.only] if chosen.only else SHOTS:
                 shoot(browser, f"http://127.0.0.1:{port}", name)

@@ -32,7 +32,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PAGES = ("/", "/review", "/grid", "/browse", "/species", "/models")
+PAGES = ("/", "/review", "/grid", "/browse", "/species", "/models", "/station")
 SETTLED_MS = 1500
 LIMIT_MS = 100.0
 VITALS = """() => new Promise((resolve) => {

@@ -35,7 +35,9 @@ def main() -> int:
     world = plan(11, chosen.labels + arriving)
     write_world(world, folder / "pool", 11)
     drill = Drill(folder / "station")
-    drill.configure(backbone=chosen.backbone, schedule="* * * * *", min_new_labels=chosen.labels)
+    drill.configure(
+        backbone=chosen.backbone, schedule="* * * * *", min_new_labels=chosen.labels, nice=15
+    )
     outcome = retrain_while_frames_arrive(
         drill,
         folder / "pool",

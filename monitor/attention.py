@@ -110,6 +110,7 @@ class Crew:
             WATCH_HANGS_SECONDS,
             place.watcher.hints.complete,
             place.doing,
+            place.at,
         )
 
     def _look_at_folder(self, place: Place, worker: Worker, now: float) -> None:

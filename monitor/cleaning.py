@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from monitor.config import Settings
@@ -19,7 +19,7 @@ from monitor.domain import ModelState
 from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import LogError
-from monitor.log.versions import VersionRow
+from monitor.log.versions import VersionRow, place_among
 from monitor.notify import notify
 from monitor.pictures import PICTURES_FOLDER
 from monitor.recovery import open_station
@@ -59,7 +59,8 @@ def watch_the_disk(station: Station, is_ending: IsEnding = lambda: False) -> Non
 
 def drop_old_weights(station: Station, is_ending: IsEnding = lambda: False) -> None:
     """A duty: of versions that were retired or rejected long ago only the card is kept."""
-    for name in weights_to_drop(station.log.versions(), station.settings.models.keep):
+    keep, log = station.settings.models.keep, station.log
+    for name in weights_to_drop(log.versions(), log.order_of_going_live(), keep):
         if is_ending():
             return
         freed = station.store.drop_weights(name)
@@ -67,15 +68,21 @@ def drop_old_weights(station: Station, is_ending: IsEnding = lambda: False) -> N
             logger.info("%s: only its card is kept, %.1f MB freed", name, freed / 1e6)
 
 
-def weights_to_drop(versions: Sequence[VersionRow], keep: int) -> list[str]:
+def weights_to_drop(
+    versions: Sequence[VersionRow], order: Mapping[str, int], keep: int
+) -> list[str]:
     """Versions that nobody will go back to, the oldest first.
 
     The newest `keep` of the retired ones stay, which `models rollback` goes back through one by
-    one, and the newest `keep` of the rejected ones, which a person may look at and promote.
+    one, and the newest `keep` of the rejected ones, which a person may look at and promote. Those
+    that were found damaged stay as they are: they are evidence.
+
+    Args:
+        order: of going live (`order_of_going_live`), for the clock may have been wrong.
     """
     retired = [v for v in versions if v.state is ModelState.RETIRED]
     rejected = [v for v in versions if v.state is ModelState.REJECTED]
-    retired.sort(key=lambda v: (v.went_live_at or "", v.id))
+    retired.sort(key=lambda v: place_among(v.name, v.id, order))
     rejected.sort(key=lambda v: v.id)
     gone = retired[: max(0, len(retired) - keep)] + rejected[: max(0, len(rejected) - keep)]
     return [v.name for v in sorted(gone, key=lambda v: v.id)]
@@ -116,9 +123,9 @@ def clean_files(
     Returns:
         What was deleted, in words.
     """
-    device = guard.look(anew=True).device
-    cleaned = []
-    for what, files in _rebuildable(settings, time.time()):
+    room = guard.look(anew=True)
+    device, cleaned = room.device, []
+    for what, files in _rebuildable(settings, time.time(), few_files=room.few_files):
         count, size = 0, 0
         for path in files:
             if is_ending() or guard.look(anew=count % 16 == 0).state is DiskState.OK:
@@ -130,15 +137,20 @@ def clean_files(
     return cleaned
 
 
-def _rebuildable(settings: Settings, now: float) -> Iterator[tuple[str, Iterator[Path]]]:
-    """The least valuable first; none of it below a watched folder."""
+def _rebuildable(
+    settings: Settings, now: float, *, few_files: bool
+) -> Iterator[tuple[str, Iterator[Path]]]:
+    """The least valuable first; none of it below a watched folder.
+
+    Args:
+        few_files: only what is many files helps.
+    """
     data = settings.data_directory
-    is_training = is_held(data / TRAINING_LOCK_NAME)
     kinds: list[tuple[str, Iterator[Path]]] = [
         ("leftovers of writes that failed", _older(_partials(settings), now - DAY_SECONDS)),
         ("resized pictures", _oldest_first(data / PICTURES_FOLDER, "*/*")),
     ]
-    if not is_training:
+    if not is_held(data / TRAINING_LOCK_NAME) and not few_files:
         forgotten = now - CHECKPOINT_DAYS * DAY_SECONDS
         kinds += [
             ("maps of fine-tuning", _oldest_first(data / MAPS_FOLDER, "*.maps")),
@@ -193,7 +205,8 @@ def _delete(path: Path, device: int) -> int | None:
 def _shrink_features(station: Station, is_ending: IsEnding) -> list[str]:
     """Give room of features.db back, if it lies on the disk that is short of it."""
     guard, file = station.disk, station.features.path
-    if not file.exists() or file.stat().st_dev != guard.look().device:
+    room = guard.look()
+    if room.few_files or not file.exists() or file.stat().st_dev != room.device:
         return []
     least = station.settings.classifier.feature_cache_mb * 2**20 // FEWEST_FEATURES
 

@@ -37,6 +37,7 @@ __all__ = [
     "sqlite_path",
 ]
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/trapwatch/config.yaml"))
+LONGEST_SHOWN = 200
 
 
 class Station(_Section):
@@ -276,8 +277,17 @@ def _describe(item: Any) -> str:
         return f"{place}: unknown key{_nearest(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
     hidden = isinstance(item["input"], dict | BaseModel) or _may_be_secret(item)
-    got = "" if hidden else f" (found: {item['input']!r})"
+    got = "" if hidden else f" (found: {_shown(item['input'])})"
     return f"{place}: {message}{got}" if place else message
+
+
+def _shown(value: Any) -> str:
+    """A value as it was written, as far as a line holds it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "a number without end"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _may_be_secret(item: Any) -> bool:

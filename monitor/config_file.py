@@ -7,6 +7,7 @@ environment that another process could read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts what LoadCredential= and SetCredentialEncrypted= name."""
 
 
+MOST_BYTES = 100_000
+MOST_VALUES = 20_000
+"""Far above any config: a file of some hundred bytes can stand for billions of values."""
+
+
 class ConfigError(TrapwatchError):
     """The configuration cannot be used; the message lists every fault with its place."""
 
@@ -31,20 +37,45 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         ConfigError: it cannot be read, or is not a YAML mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree = yaml.safe_load(text)
-        twice = _named_twice(yaml.compose(text, yaml.SafeLoader))
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{path}: is larger than {MOST_BYTES:,} bytes; that is no config")
+        tree, twice = plain_values(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
     if tree is None:
         return {}, []
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: must be keys and values, like 'station:'")
     return tree, twice
+
+
+def plain_values(text: str) -> tuple[Any, list[str]]:
+    """What YAML text stands for, and the faults that YAML itself would pass over.
+
+    Raises:
+        yaml.YAMLError: it is not YAML.
+        ValueError: in words: a value is not of the kind that its tag says, or it stands for more
+            values than a config can have.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, []
+        if _weight(node, {}) > MOST_VALUES:
+            raise ValueError("it stands for too many values, or for one that holds itself")
+        return loader.construct_document(node), _named_twice(node)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # what PyYAML raises for `!!int ''`, `!!bool x` and times before the year 1
+        raise ValueError(f"a value is not of its kind ({error})") from None
 
 
 def with_credentials(environ: Mapping[str, str]) -> dict[str, str]:
@@ -94,9 +125,19 @@ def apply_environment(
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return plain_values(text)[0]
     except (yaml.YAMLError, ValueError):
         return text
+
+
+def _weight(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    """How many values a node stands for, aliases followed; infinite if it holds itself."""
+    if node not in known:
+        known[node] = math.inf
+        parts = node.value if not isinstance(node, yaml.ScalarNode) else ()
+        nodes = [n for part in parts for n in (part if isinstance(part, tuple) else (part,))]
+        known[node] = 1 + sum(_weight(part, known) for part in nodes)
+    return known[node]
 
 
 def _named_twice(node: Any, place: str = "") -> list[str]:

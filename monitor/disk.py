@@ -1,7 +1,8 @@
 """How much room is left where the station keeps its data, and what that means.
 
 Below `disk.warn_mb` it is told and what can be made anew is cleaned; below `disk.stop_mb` all work
-that writes rests, so that the log, and labels by people, have what is left.
+that writes rests, so that the log, and labels by people, have what is left. A file system that can
+hold only so many files (inodes) may be full although megabytes are free: that is looked at, too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ CACHED_SECONDS = 2.0
 MARGIN = 1.1
 """So many times a threshold must be free again before things count as better: no flapping."""
 MEGABYTE = 1_000_000
+WARN_FILES, STOP_FILES = 10_000, 1000
+"""So many more files must have room, or the disk is low, or full …"""
+WARN_SHARE, STOP_SHARE = 10, 50
+"""… but where it can hold few in all, only one part in so many of them."""
 
 
 class DiskState(StrEnum):
@@ -60,6 +65,9 @@ class Room:
     Attributes:
         device: the system's number of that file system.
         needed_bytes: what should be free at least; more is called `ok`.
+        free_files: how many more files have room; None: as many as have bytes.
+        needed_files: how many should have.
+        few_files: it is for want of these that it does not stand better.
     """
 
     storage: Storage
@@ -68,6 +76,9 @@ class Room:
     total_bytes: int
     state: DiskState
     needed_bytes: int
+    free_files: int | None = None
+    needed_files: int = 0
+    few_files: bool = False
 
     @property
     def words(self) -> str:
@@ -77,12 +88,18 @@ class Room:
         if self.state is DiskState.OK:
             return f"{free:,} MB free {where}"
         sign = "full" if self.state is DiskState.FULL else "low"
+        if self.few_files:
+            return (
+                f"disk {sign}, room for only {self.free_files:,} more files (inodes) {where}, "
+                f"although {free:,} MB are free; {self.needed_files:,} needed: delete many small "
+                "files there"
+            )
         return f"disk {sign}, {free:,} MB free {where}; {needed:,} needed"
 
     @property
     def is_out(self) -> bool:
         """True if a write that failed may have failed for want of room."""
-        return self.state is DiskState.FULL or self.free_bytes < MEGABYTE
+        return self.state is DiskState.FULL or self.free_bytes < MEGABYTE or self.free_files == 0
 
     def facts(self) -> dict[str, object]:
         """For the log's state: what other processes tell."""
@@ -92,6 +109,7 @@ class Room:
             "path": str(self.storage.path),
             "free_bytes": self.free_bytes,
             "total_bytes": self.total_bytes,
+            "free_files": self.free_files,
         }
 
 
@@ -102,10 +120,27 @@ def standing(free_bytes: int, rules: Disk, before: DiskState) -> DiskState:
         before: what was said the last time: to count as better, more must be free than what made
             it worse.
     """
+    return _state(free_bytes, rules.warn_mb * MEGABYTE, rules.stop_mb * MEGABYTE, before)
+
+
+def standing_of_files(free: int | None, total: int, before: DiskState) -> DiskState:
+    """The same for how many more files have room; None: the file system counts none."""
+    if free is None:
+        return DiskState.OK
+    return _state(free, *files_needed(total), before)
+
+
+def files_needed(total: int) -> tuple[int, int]:
+    """Of a file system that can hold so many files, how many should have room: not to be low, not
+    to be full."""
+    return min(WARN_FILES, total // WARN_SHARE), min(STOP_FILES, total // STOP_SHARE)
+
+
+def _state(free: float, warn: float, stop: float, before: DiskState) -> DiskState:
     was_low, was_full = before is not DiskState.OK, before is DiskState.FULL
-    if free_bytes < rules.stop_mb * MEGABYTE * (MARGIN if was_full else 1):
+    if free < stop * (MARGIN if was_full else 1):
         return DiskState.FULL
-    if free_bytes < rules.warn_mb * MEGABYTE * (MARGIN if was_low else 1):
+    if free < warn * (MARGIN if was_low else 1):
         return DiskState.LOW
     return DiskState.OK
 
@@ -147,7 +182,7 @@ class DiskGuard:
         self._rules, self._storages, self._rest = settings.disk, storages(settings), rest
         self._statvfs, self._clock = statvfs, clock
         self._lock = threading.Lock()
-        self._before: dict[int, DiskState] = {}
+        self._before: dict[int, tuple[DiskState, DiskState]] = {}  # of bytes, of files
         self._room: Room | None = None
         self._looked_at = 0.0
 
@@ -166,21 +201,45 @@ class DiskGuard:
 
     def _fullest(self) -> Room:
         seen: dict[int, Room] = {}
+        before, self._before = self._before, {}
         for storage in self._storages:
             folder = _existing(storage.path)
             device = folder.stat().st_dev
             if device not in seen:
-                seen[device] = self._room_of(storage, folder, device)
-        self._before = {device: room.state for device, room in seen.items()}
+                last = before.get(device, (DiskState.OK, DiskState.OK))
+                seen[device] = self._room_of(storage, folder, device, *last)
         return fullest(list(seen.values()))
 
-    def _room_of(self, storage: Storage, folder: Path, device: int) -> Room:
+    def _room_of(
+        self,
+        storage: Storage,
+        folder: Path,
+        device: int,
+        before: DiskState,
+        files_before: DiskState,
+    ) -> Room:
         facts = self._statvfs(folder)
         free, total = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
         rules = self._rules if storage.is_vital else _passing(total, self._rules)
-        state = standing(free, rules, self._before.get(device, DiskState.OK))
+        state = standing(free, rules, before)
         needed = rules.stop_mb if state is DiskState.FULL else rules.warn_mb
-        return Room(storage, device, free, total, state, needed * MEGABYTE)
+        files = facts.f_favail if facts.f_files else None
+        of_files = standing_of_files(files, facts.f_files, files_before)
+        self._before[device] = state, of_files
+        if not storage.is_vital:  # it never stops anything
+            of_files = min(of_files, DiskState.LOW, key=GRAVITY.__getitem__)
+        warn, stop = files_needed(facts.f_files)
+        return Room(
+            storage,
+            device,
+            free,
+            total,
+            max(state, of_files, key=GRAVITY.__getitem__),
+            needed * MEGABYTE,
+            files,
+            stop if of_files is DiskState.FULL else warn,
+            few_files=GRAVITY[of_files] > GRAVITY[state],
+        )
 
     def _give_reason(self, room: Room) -> None:
         if self._rest is not None:

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from monitor.alerts.channels import open_to_others, words_of
-from monitor.backbone.architectures import ARCHITECTURES
-from monitor.backbone.trial import FILE, remembered
 from monitor.backups import folder_of, folders_of
+from monitor.check import FAIL, OK, WARN, Check
+from monitor.classifier_checks import look_at_backbone, look_at_model, look_at_weights
 from monitor.clocks import clock_problem
 from monitor.config import ConfigError, Settings, sqlite_path
 from monitor.deployments import read_deployments
 from monitor.disk import DiskGuard, DiskState
 from monitor.domain import TrapwatchError, iso_utc, utc_now
+from monitor.file_modes import MODE, too_open
 from monitor.health import Level, health_of, heartbeat_words, told_of
 from monitor.label_journal import journal_paths
 from monitor.locks import LOCK_NAME, is_held
 from monitor.log.backup import backups_in, facts_of
 from monitor.log.engine import LogDamaged, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
-from monitor.models import ModelStore
-from monitor.options import backbone_options
 
 RESTORES = (
     "start the service anew: it sets the log aside and restores the newest good backup and the "
     "labels since then"
 )
-OK, WARN, FAIL = "ok", "warn", "FAIL"
-LOOKED_AT_HERE = ("disk", "model", "clock", "folders")
+LOOKED_AT_HERE = ("disk", "model", "damage", "clock", "folders")
 """Checks of the health that the doctor makes itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `state` is ok, warn or FAIL."""
-
-    state: str
-    name: str
-    finding: str
-    advice: str = ""
 
 
 def examine(settings: Settings) -> list[Check]:
@@ -54,21 +40,23 @@ def examine(settings: Settings) -> list[Check]:
         _config,
         _clock,
         _data,
+        _modes,
         _sqlite,
         _log,
         _journal,
         _backups,
         _folders,
-        _weights,
-        _backbone,
-        _model,
+        look_at_weights,
+        look_at_backbone,
+        look_at_model,
         _service,
         _web,
     ):
         try:
             checks += look(settings)
         except TrapwatchError as error:
-            checks.append(Check(FAIL, look.__name__.strip("_"), str(error)))
+            name = look.__name__.removeprefix("look_at").strip("_")
+            checks.append(Check(FAIL, name, str(error)))
     return checks
 
 
@@ -113,6 +101,17 @@ def _data(settings: Settings) -> Iterator[Check]:
     state = {DiskState.OK: OK, DiskState.LOW: WARN, DiskState.FULL: FAIL}[room.state]
     advice = "" if state == OK else "move frames or old backups to another disk"
     yield Check(state, "disk", room.words, advice)
+
+
+def _modes(settings: Settings) -> Iterator[Check]:
+    found = too_open(settings)
+    for path, mode in found:
+        finding = f"{path}: mode {mode:04o}, it should be {mode & MODE:04o}"
+        yield Check(
+            WARN, "file modes", finding, f"chmod {mode & MODE:04o} {shlex.quote(str(path))}"
+        )
+    if not found:
+        yield Check(OK, "file modes", "config, log and journal are closed to others")
 
 
 def _sqlite(settings: Settings) -> Iterator[Check]:
@@ -190,67 +189,6 @@ def _folders(settings: Settings) -> Iterator[Check]:
         yield Check(OK, "inotify", f"up to {int(limit.read_text()):,} folders give events")
 
 
-def _weights(settings: Settings) -> Iterator[Check]:
-    classifier = settings.classifier
-    network = ARCHITECTURES.get(classifier.backbone)
-    if network is None:
-        return
-    from monitor.backbone.weights import describe_sources
-
-    cache = settings.data_directory / "weights"
-    sources = describe_sources(network, classifier.weights, cache)
-    for source in sources:
-        if source.available:
-            yield Check(OK, "weights", f"{source.name}: {source.path}", source.note)
-            return
-    advice = "; or ".join(source.note.removeprefix("not there: ") for source in sources[1:])
-    finding = f"no ImageNet weights of {network.title} on this machine"
-    yield Check(
-        FAIL, "weights", finding, advice or f"correct classifier.weights: {sources[0].note}"
-    )
-
-
-def _backbone(settings: Settings) -> Iterator[Check]:
-    classifier = settings.classifier
-    if classifier.backbone not in ARCHITECTURES:
-        yield Check(WARN, "backbone", "small: for tests and drills, it learns little")
-        return
-    names = ("ncnn", "tensorflow", "keras", "numpy", "pillow")
-    yield Check(OK, "backbone", ", ".join(f"{n} {_version(n)}" for n in names))
-    if importlib.util.find_spec("tensorflow") is None:
-        yield Check(FAIL, "training", "TensorFlow is not installed", "pip install tensorflow")
-    if classifier.engine != "auto":
-        yield Check(OK, "engine", f"{classifier.engine}, as the config says")
-        return
-    choice = remembered(backbone_options(settings))
-    if choice is None:
-        yield Check(WARN, "engine", "not tried on this machine yet", "trapwatch run does it")
-        return
-    yield Check(OK, "engine", str(choice))
-    for attempt in choice.attempts:
-        if attempt.problem is not None:
-            advice = f"once mended, delete {settings.data_directory / 'weights' / FILE}"
-            yield Check(WARN, f"engine {attempt.engine}", attempt.problem, advice)
-
-
-def _model(settings: Settings) -> Iterator[Check]:
-    if not sqlite_path(settings.database.url).exists():
-        return
-    with open_log(settings.database.url) as log:
-        row = log.live_version()
-        known = {v.name for v in log.versions()}
-    if row is None:
-        yield Check(WARN, "model", "none yet", "label frames (trapwatch label queue), then train")
-        return
-    ModelStore(settings.models.directory).load(row.name, row.weights_sha256)
-    yield Check(OK, "model", f"{row.name} is live and whole")
-    folder = settings.models.directory
-    lost = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)
-    if lost:
-        finding = f"unknown to the log: {', '.join(lost)}"
-        yield Check(WARN, "model folder", finding, f"look into {folder}; nothing uses them")
-
-
 def _service(settings: Settings) -> Iterator[Check]:
     if not is_held(settings.data_directory / LOCK_NAME):
         yield Check(WARN, "service", "not running", "trapwatch run, or: systemctl start trapwatch")
@@ -291,10 +229,3 @@ def _web(settings: Settings) -> Iterator[Check]:
         yield Check(WARN, "pages", f"{address}: whoever listens can read passwords", advice)
     else:
         yield Check(OK, "pages", address)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"

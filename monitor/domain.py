@@ -70,12 +70,13 @@ class Scope(StrEnum):
 
 
 class ModelState(StrEnum):
-    """The life of a model version."""
+    """The life of a model version. `damaged`: was live until its files were found broken."""
 
     CANDIDATE = "candidate"
     LIVE = "live"
     RETIRED = "retired"
     REJECTED = "rejected"
+    DAMAGED = "damaged"
 
 
 class RunState(StrEnum):

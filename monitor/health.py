@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from monitor.clocks import clock_problem
 from monitor.config import Settings
 from monitor.disk import DiskGuard, DiskState
 from monitor.domain import parse_iso_utc
+from monitor.findings import LOOKS, WORST_LAST, Finding, Level, Told
 from monitor.locks import LOCK_NAME, is_held
 from monitor.log.species_log import SpeciesLog
-from monitor.rest import resting_lines
+
+__all__ = [
+    "WORST_LAST",
+    "Finding",
+    "Health",
+    "HealthFacts",
+    "Level",
+    "Told",
+    "health",
+    "health_of",
+    "heartbeat_words",
+    "told_of",
+]
 
 STATES = ("service", "watch", "disk", "backup", "integrity", "alerts", "rest")
 """Keys of the log's `state` table that are looked at."""
+REPAIR = (
+    "put its directory back from a copy, then: trapwatch models promote {}; or train anew: "
+    "trapwatch train --force"
+)
 LATE_SECONDS = 200.0
 """systemd restarts a service that is silent for 180 s; one that is silent for longer is hung."""
-
-
-class Level(StrEnum):
-    """How one thing stands. `unknown`: its part has told nothing (yet)."""
-
-    OK = "ok"
-    UNKNOWN = "unknown"
-    DEGRADED = "degraded"
-    FAILING = "failing"
-
-
-WORST_LAST = (Level.OK, Level.UNKNOWN, Level.DEGRADED, Level.FAILING)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a part of the service told the log, and how long ago.
-
-    Attributes:
-        age_seconds: below zero where the station's clock was set back since.
-    """
-
-    value: Mapping[str, Any]
-    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +47,8 @@ class HealthFacts:
         has_model: whether a version is live.
         learns: whether trainings make one by themselves.
         clock_problem: why the station's clock cannot be right; None if it may be.
+        damaged: the version whose files were found damaged, and in whose place another is live, or
+            none; None: nothing of the kind, or it is settled.
         told: by key, of STATES; a part that has told nothing is missing.
     """
 
@@ -63,23 +57,7 @@ class HealthFacts:
     learns: bool
     told: Mapping[str, Told]
     clock_problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        check: one plain word: service, workers, model, clock, folders, disk,
-            backup, log, alerts, work.
-        words: for people; may name paths, so it is only for those who have logged in.
-        advice: what to do about it; empty where nothing is to be done.
-    """
-
-    check: str
-    level: Level
-    words: str
-    advice: str = ""
+    damaged: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +108,8 @@ class Health:
 
 def health(facts: HealthFacts) -> Health:
     """Judge. Pure: nothing is read, no clock is asked."""
-    findings = [*_service(facts), _model(facts), _clock(facts)]
-    for key, (check, look) in _LOOKS.items():
+    findings = [*_service(facts), _model(facts), *_damage(facts), _clock(facts)]
+    for key, (check, look) in LOOKS.items():
         told = facts.told.get(key)
         if told is None:
             findings.append(Finding(check, Level.UNKNOWN, f"nothing is known of: {check}"))
@@ -149,7 +127,9 @@ def health_of(settings: Settings, log: SpeciesLog, now: datetime) -> Health:
         told["disk"] = Told(room.facts(), 0.0)
     has_model = log.live_version() is not None
     clock = clock_problem(now, log.newest_written_at())
-    return health(HealthFacts(running, has_model, settings.training.enabled, told, clock))
+    learns, lost = settings.training.enabled, log.damaged_version()
+    damaged = lost.name if lost is not None else None
+    return health(HealthFacts(running, has_model, learns, told, clock, damaged))
 
 
 def told_of(log: SpeciesLog, now: datetime) -> dict[str, Told]:
@@ -218,82 +198,26 @@ def _model(facts: HealthFacts) -> Finding:
     return Finding("model", Level.DEGRADED, words, advice)
 
 
+def _damage(facts: HealthFacts) -> Iterator[Finding]:
+    """A check of its own: a station whose older model labels does what it is for."""
+    if facts.damaged is None:
+        return
+    words, level = damage_words(facts.damaged, has_model=facts.has_model), Level.DEGRADED
+    if not facts.has_model:
+        level = Level.FAILING
+    yield Finding("damage", level, words, REPAIR.format(facts.damaged))
+
+
+def damage_words(name: str, *, has_model: bool) -> str:
+    """What came of it that the files of the live version were found damaged."""
+    found = f"the files of model {name} are damaged, and kept as they are"
+    if has_model:
+        return f"{found}; the newest sound version before it labels in its place"
+    return f"{found}; no version before it is sound: frames are kept, and wait for a new model"
+
+
 def _clock(facts: HealthFacts) -> Finding:
     if facts.clock_problem is None:
         return Finding("clock", Level.OK, "the clock may be right")
     advice = "timedatectl shows and sets it; a cheap clock chip with a battery keeps it"
     return Finding("clock", Level.DEGRADED, facts.clock_problem, advice)
-
-
-def _disk(told: Told) -> Iterator[Finding]:
-    words = str(told.value.get("words") or "")
-    match told.value.get("state"):
-        case DiskState.FULL:
-            advice = "move frames or old backups to another disk; work goes on by itself then"
-            yield Finding("disk", Level.FAILING, words or "the disk is full", advice)
-        case DiskState.LOW:
-            advice = "move frames or old backups to another disk before it is full"
-            yield Finding("disk", Level.DEGRADED, words or "the disk is nearly full", advice)
-        case _:
-            yield Finding("disk", Level.OK, words or "enough room")
-
-
-def _folders(told: Told) -> Iterator[Finding]:
-    problems = told.value.get("problems") or []
-    for problem in problems:
-        words = f"a watched folder or file cannot be looked into: {problem}"
-        advice = "plug in or mount the disk, or let the service read it; nothing is lost"
-        yield Finding("folders", Level.DEGRADED, words, advice)
-    if not problems:
-        yield Finding("folders", Level.OK, "all watched folders can be read")
-
-
-def _backup(told: Told) -> Iterator[Finding]:
-    advice = "see that the disk of backup.{} is there and has room; it is tried again by itself"
-    problem, second = told.value.get("problem"), told.value.get("second_problem")
-    if problem:
-        words = f"the last backup failed: {problem}"
-        yield Finding("backup", Level.DEGRADED, words, advice.format("folder"))
-    if second:
-        words = f"the last backup is not on the second disk: {second}"
-        yield Finding("backup", Level.DEGRADED, words, advice.format("second_folder"))
-    if not problem and not second:
-        yield Finding("backup", Level.OK, "the last backup is good")
-
-
-def _integrity(told: Told) -> Iterator[Finding]:
-    problem = told.value.get("problem")
-    if problem:
-        advice = "trapwatch doctor says what was done about it, and which backups are good"
-        yield Finding("log", Level.FAILING, f"the log is damaged: {problem}", advice)
-    else:
-        yield Finding("log", Level.OK, "the log is sound")
-
-
-def _alerts(told: Told) -> Iterator[Finding]:
-    failing = told.value.get("failing") or {}
-    for channel, why in dict(failing).items():
-        words = f"alerts do not get through over {channel}: {why}"
-        advice = "trapwatch alerts test; they are kept and sent again"
-        yield Finding("alerts", Level.DEGRADED, words, advice)
-    if not failing:
-        yield Finding("alerts", Level.OK, "alerts get through")
-
-
-def _rest(told: Told) -> Iterator[Finding]:
-    """Resting by the hours of work or a low battery is no fault; a full disk has its own word."""
-    for line in resting_lines({work: str(words) for work, words in told.value.items()}):
-        yield Finding("work", Level.OK, line)
-    if not told.value:
-        yield Finding("work", Level.OK, "nothing rests")
-
-
-_LOOKS: Mapping[str, tuple[str, Callable[[Told], Iterator[Finding]]]] = {
-    "watch": ("folders", _folders),
-    "disk": ("disk", _disk),
-    "backup": ("backup", _backup),
-    "integrity": ("log", _integrity),
-    "alerts": ("alerts", _alerts),
-    "rest": ("work", _rest),
-}
-"""Key of the state -> the check, and what it says."""

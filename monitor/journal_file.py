@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monitor.durable import sync
+from monitor.durable import make_folder, sync
 
 CHUNK = 65_536
 LONGEST_LINE = 256 * 2**20
@@ -98,7 +98,7 @@ def locked(path: Path) -> Iterator[JournalFile]:
     Raises:
         OSError: it cannot be made or opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:

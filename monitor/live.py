@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import datetime
 
-from monitor.backbone.tail import Tail
+from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import Head
 from monitor.domain import FileStamp
+from monitor.log.engine import LogError
+from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
-from monitor.models import HEAD_FILE, TAIL_FILE, ModelError, ModelStore
+from monitor.models import HEAD_FILE, TAIL_FILE, ModelError, ModelStore, ModelUnreadable
 from monitor.scan import stamp_of
 
 logger = logging.getLogger(__name__)
@@ -21,15 +24,18 @@ Stamps = tuple[FileStamp | None, ...]
 class LiveModel:
     """The head and the tail of the live version, loaded when the version changes.
 
-    A version that cannot be loaded is reported once, and tried again when a file of it changes:
-    meanwhile frames are taken in, their features kept, and the head that worked before goes on.
+    Where its files are damaged, the newest earlier version that is sound is live from then on, and
+    the log says so; without one none is. Only where nothing at all can be read (a disk that is not
+    mounted yet?) it stays live, and is tried again when a file of it changes: meanwhile frames are
+    taken in, their features kept, and the head that worked before goes on.
 
     Attributes:
         problem: why the live version does not label, in words; None when all is well.
+        card_problem: why its card cannot be read: it labels all the same, its weights are proven.
     """
 
-    def __init__(self, store: ModelStore, current: Callable[[], VersionRow | None]) -> None:
-        self._store, self._current = store, current
+    def __init__(self, store: ModelStore, log: SpeciesLog, clock: Callable[[], datetime]) -> None:
+        self._store, self._log, self._clock = store, log, clock
         self._row: VersionRow | None = None
         self._head: Head | None = None
         self._asked: tuple[str, str] | None = None
@@ -37,6 +43,7 @@ class LiveModel:
         self._damaged: Stamps | None = None
         self._refused: str | None = None
         self.problem: str | None = None
+        self.card_problem: str | None = None
 
     @property
     def name(self) -> str | None:
@@ -55,22 +62,30 @@ class LiveModel:
         return tail
 
     def follow(self) -> bool:
-        """Look which version is live; True if another head is in use from now on."""
-        row = self._current()
+        """Look which version is live; True if another head is in use from now on.
+
+        Raises:
+            LogError: it is damaged, and the log cannot be told (the disk is full); call again.
+        """
+        row = self._log.live_version()
         wanted = (row.name, row.weights_sha256) if row is not None else None
         if wanted == self._asked and not self._was_repaired(row):
             return False
-        self._asked, self._damaged, self._refused, self.problem = wanted, None, None, None
+        self._asked, self._damaged, self._refused = wanted, None, None
+        self.problem = self.card_problem = None
         if row is None:
             self._row, self._head, self._tail = None, None, None
             return True
         before = self._stamps(row)
         try:
-            head, tail = self._store.load(row.name, row.weights_sha256)
+            head, tail = self._load(row)
         except ModelError as error:
-            self.problem, self._damaged = str(error), before
             logger.error("model %s cannot be used: %s", row.name, error)
+            if self._give_up(row, error):
+                return self.follow()
+            self.problem, self._damaged = str(error), before
             return False
+        self._look_at_card(row)
         logger.info("model %s is live (before: %s)", row.name, self.name or "none")
         self._row, self._head, self._tail = row, head, tail
         return True
@@ -89,6 +104,46 @@ class LiveModel:
             )
             logger.error("%s", self.problem)
         return None
+
+    def _load(self, row: VersionRow) -> tuple[Head, Tail | None]:
+        """Read it; twice before it is given up, for memory and cables err, too."""
+        try:
+            return self._store.load(row.name, row.weights_sha256)
+        except ModelError as error:
+            logger.warning("model %s is read once more: %s", row.name, error)
+            return self._store.load(row.name, row.weights_sha256)
+
+    def _look_at_card(self, row: VersionRow) -> None:
+        try:
+            self._store.card(row.name)
+        except ModelError as error:
+            self.card_problem = str(error)
+            logger.warning("model %s labels without its card: %s", row.name, error)
+
+    def _give_up(self, row: VersionRow, why: ModelError) -> bool:
+        """Let an earlier version label from now on, or none; False where the files may come back
+        and there is nothing to label with meanwhile."""
+        earlier = self._log.earlier_versions(row.name)
+        name = next((other.name for other in earlier if self._can_follow(other, row)), None)
+        if name is None and isinstance(why, ModelUnreadable):
+            return False
+        try:
+            self._log.fall_back(row.name, name, str(why), self._clock())
+        except LogError:
+            self._asked = None
+            raise
+        logger.error("model %s is set aside; %s labels in its place", row.name, name or "none")
+        return True
+
+    def _can_follow(self, other: VersionRow, row: VersionRow) -> bool:
+        if without_tail(other.layout) != without_tail(row.layout):
+            return False
+        try:
+            self._store.load(other.name, other.weights_sha256)
+        except ModelError as error:
+            logger.warning("model %s cannot label in its place: %s", other.name, error)
+            return False
+        return True
 
     def _was_repaired(self, row: VersionRow | None) -> bool:
         """True if a file of a version that could not be loaded is another one now."""

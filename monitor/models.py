@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,10 @@ class ModelError(TrapwatchError):
 
 class ModelDamaged(ModelError):
     """A version's files are not what was published; says what, where and what to do."""
+
+
+class ModelUnreadable(ModelDamaged):
+    """A version's files are missing or cannot be read: they may come back, as a disk does."""
 
 
 class ModelStore:
@@ -168,7 +173,7 @@ class ModelStore:
         file = self.path(name) / CARD_FILE
         try:
             card = json.loads(_read(file, MAX_HEAD_BYTES))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _damaged(file, f"it is not JSON: {error}") from error
         if not isinstance(card, dict):
             raise _damaged(file, "it is not a JSON object")
@@ -257,12 +262,16 @@ def _belong_together(head: Head, tail: Tail) -> bool:
 
 def _read(file: Path, most: int) -> bytes:
     try:
-        if file.stat().st_size > most:
+        facts = file.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise _damaged(file, "it is no regular file")
+        if facts.st_size > most:
             raise _damaged(file, f"it is larger than {most} bytes")
         return file.read_bytes()
     except OSError as error:
         hint = " (of old versions only the card is kept)" * isinstance(error, FileNotFoundError)
-        raise _damaged(file, f"it cannot be read: {error.strerror}{hint}") from error
+        what = f"it cannot be read: {error.strerror}{hint}"
+        raise _damaged(file, what, ModelUnreadable) from error
 
 
 def _compare(file: Path, content: bytes, published: str | None) -> None:
@@ -271,8 +280,8 @@ def _compare(file: Path, content: bytes, published: str | None) -> None:
         raise _damaged(file, f"its SHA-256 is {found[:12]}…, published was {published}")
 
 
-def _damaged(file: Path, what: str) -> ModelDamaged:
-    return ModelDamaged(
+def _damaged(file: Path, what: str, kind: type[ModelDamaged] = ModelDamaged) -> ModelDamaged:
+    return kind(
         f"{file} is damaged: {what}. Restore the directory {file.parent.name} from a backup, "
         "go back with: trapwatch models rollback, or train anew with: trapwatch train --force"
     )

@@ -79,7 +79,7 @@ class Place:
 
     def doing(self) -> str:
         """Where it is at this moment, for whoever wonders why it takes so long."""
-        path = self._at()
+        path = self.at()
         return f"at {shown_path(path)}" if path is not None else "waiting for the log"
 
     def answers(self, now: float) -> bool:
@@ -96,7 +96,7 @@ class Place:
         if self._probe is not None:
             self._probe = None
             return True
-        path = self._at()  # None: it is the log that hangs
+        path = self.at()  # None: it is the log that hangs
         if path is not None and now - self._probed_at >= PROBE_SECONDS:
             self._probed_at = now
             self._probe = threading.Thread(target=_look_at, args=(path,), daemon=True)
@@ -109,7 +109,8 @@ class Place:
         self.watcher.close()
         self._intake.close()
 
-    def _at(self) -> bytes | None:
+    def at(self) -> bytes | None:
+        """The path that it looks at or reads."""
         return self._intake.reading() or self.watcher.at.path
 
     def _put_off(self, found: Found) -> None:

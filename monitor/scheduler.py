@@ -58,7 +58,9 @@ def training_facts(log: SpeciesLog) -> TrainingFacts:
     """Read from the log what decides whether a training is due."""
     runs = log.runs(30)
     good = next((run for run in runs if run.state is RunState.SUCCEEDED), None)
-    new_labels = log.new_labels_since(good.last_label_id if good is not None else 0)
+    is_lost = log.live_version() is None and log.damaged_version() is not None
+    learnt = good.last_label_id if good is not None and not is_lost else 0  # else all are new
+    new_labels = log.new_labels_since(learnt)
     first = log.first_label_at()
     return TrainingFacts(runs, new_labels, parse_iso_utc(first) if first else None)
 

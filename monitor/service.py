@@ -150,6 +150,8 @@ class Service:
         problems = crew.problems(time.monotonic())
         if station.live.problem:
             problems["model"] = station.live.problem
+        if station.live.card_problem:
+            problems["model card"] = station.live.card_problem
         if station.gpu_problem:
             problems["GPU"] = f"{station.gpu_problem} The processor goes on in its place"
         if self._web.problem:

@@ -136,9 +136,23 @@ def clock_doubt(captures: Captures, now: datetime) -> str | None:
     return None
 
 
-def has_ended(captures: Captures, now: datetime) -> bool:
-    """True if nobody expects frames any more."""
-    return captures.end is not None and captures.end <= now
+def lasting_silence(
+    last: datetime,
+    end: datetime | None,
+    days: Sequence[date],
+    now: datetime,
+    rule: Rule = Rule(),
+) -> Silence | None:
+    """The silence in which a camera is now; None: it is not silent, or nobody expects frames.
+
+    Args:
+        last: its last frame.
+        end: of the deployment; None: it goes on.
+        days: on which it sent frames, in the months before.
+    """
+    has_ended = end is not None and end <= now
+    is_silent = now - last > silent_after(days, rule)
+    return Silence(last) if is_silent and not has_ended else None
 
 
 def silences(captures: Captures, now: datetime, rule: Rule = Rule()) -> list[Silence]:
@@ -151,15 +165,14 @@ def silences(captures: Captures, now: datetime, rule: Rule = Rule()) -> list[Sil
         for gap in captures.gaps
         if gap.end - gap.start > silent_after(captures.days_before.get(gap.start, ()), rule)
     ]
-    usual = silent_after(captures.days_before.get(captures.last, ()), rule)
-    if not has_ended(captures, now) and now - captures.last > usual:
-        found.append(Silence(captures.last))
-    return found
+    days = captures.days_before.get(captures.last, ())
+    lasting = lasting_silence(captures.last, captures.end, days, now, rule)
+    return [*found, lasting] if lasting is not None else found
 
 
 def tail_of(captures: Captures, now: datetime) -> Silence | None:
     """From the last frame of a deployment that has ended to its end; None: it has not."""
-    if captures.end is None or not has_ended(captures, now):
+    if captures.end is None or captures.end > now:
         return None
     return Silence(captures.last, max(captures.last, captures.end))
 

@@ -72,7 +72,7 @@ class Station:
         self._opened: Backbone | None = None  # which nobody has taken yet
         self.features = self._open_features()
         self.store = ModelStore(settings.models.directory)
-        self.live = LiveModel(self.store, self.log.live_version)
+        self.live = LiveModel(self.store, self.log, clock)
         self.taken_in = threading.Event()
         """Set when something was taken in, for whoever classifies."""
         threads = usable_threads(settings.classifier.threads)

@@ -25,7 +25,7 @@ from monitor.log.today import HABIT_DAYS
 from monitor.log.versions import VersionRow
 from monitor.rest import resting_lines
 from monitor.scheduler import training_due_at, training_facts
-from monitor.silence import SILENT_AFTER, SILENT_GAPS, silent_after, usual_gap_days
+from monitor.silence import Rule, lasting_silence, usual_gap_days
 
 MOST_SILENT_LINES = 10
 TOLD_ABOVE = ("workers", "folders", "disk", "clock", "backup")
@@ -78,7 +78,7 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
         "rest": (log.state("rest") or {}) if running else {},
         "log": {key: log.state(key) for key in ("integrity", "recovery", "journal")},
         "today": _today(log, now, settings.station.zone),
-        "silent_deployments": silent_deployments(log, now),
+        "silent_deployments": silent_deployments(log, now, settings.effort.rule),
         "alerts": {"on": settings.alerts.is_on, **log.deliveries()},
     }
 
@@ -139,27 +139,27 @@ def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:
     return datetime.combine(now.astimezone(zone).date(), time(), zone)
 
 
-def silent_deployments(log: SpeciesLog, now: datetime) -> list[dict[str, Any]]:
+def silent_deployments(log: SpeciesLog, now: datetime, rule: Rule = Rule()) -> list[dict[str, Any]]:
     """Deployments that sent nothing for far longer than they are used to, the latest to fall
     silent first. Those that have ended are not expected to send anything."""
-    text = iso_utc(now)
-    quiet = {
-        frame: now - parse_iso_utc(frame.captured_at)
-        for frame in log.last_frames(text)
-        if frame.captured_at is not None and (frame.end_at is None or frame.end_at > text)
+    last = {
+        frame: parse_iso_utc(frame.captured_at)
+        for frame in log.last_frames(iso_utc(now))
+        if frame.captured_at is not None
     }
-    quiet = {frame: pause for frame, pause in quiet.items() if pause > SILENT_AFTER}
-    longest = SILENT_GAPS * timedelta(days=HABIT_DAYS)  # no habit can be longer
-    habits = log.days_with_frames(frame for frame, pause in quiet.items() if pause <= longest)
+    last = {frame: at for frame, at in last.items() if now - at > rule.after}
+    longest = rule.gaps * timedelta(days=HABIT_DAYS)  # no habit can be longer: it is not asked for
+    habits = log.days_with_frames(frame for frame, at in last.items() if now - at <= longest)
     silent = []
-    for frame, pause in sorted(quiet.items(), key=lambda pair: pair[1]):
-        days = habits.get(frame.deployment)
-        if pause > (silent_after(days) if days is not None else longest):
+    for frame, at in sorted(last.items(), key=lambda pair: pair[1], reverse=True):
+        end, days = frame.end_at, habits.get(frame.deployment)
+        ends = parse_iso_utc(end) if end is not None else None
+        if lasting_silence(at, ends, days or (), now, rule) is not None:
             silent.append(
                 {
                     "deployment": frame.deployment,
                     "last_frame_at": frame.captured_at,
-                    "silent_days": pause.days,
+                    "silent_days": (now - at).days,
                     "usual_gap_days": usual_gap_days(days) if days is not None else None,
                 }
             )

@@ -29,6 +29,7 @@ class Worker:
         hang_seconds: a step that takes longer than this counts as hung.
         wake: set by others when there is something to do: it ends the pause of an idle worker.
         doing: says in words what it is at, for when it hangs.
+        at: changes while a long step gets on; without it only the end of a step counts.
 
     Attributes:
         problem: what its last step raised, in words.
@@ -42,12 +43,15 @@ class Worker:
         hang_seconds: float,
         wake: threading.Event | None = None,
         doing: Callable[[], str | None] = lambda: None,
+        at: Callable[[], object] = lambda: None,
     ) -> None:
-        self.name, self._step, self._doing = name, step, doing
+        self.name, self._step, self._doing, self._at = name, step, doing, at
         self._idle_seconds, self._hang_seconds = idle_seconds, hang_seconds
         self._stop = threading.Event()
         self._wake = wake or threading.Event()
         self._beat, self._longest = time.monotonic(), 0.0
+        self._looked: tuple[float, object] = (self._beat, None)
+        self._moved = self._beat
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.problem: str | None = None
 
@@ -67,16 +71,26 @@ class Worker:
         return not self._thread.is_alive()
 
     def hangs(self, now: float) -> bool:
-        """True if its step has not come back for too long, or its thread is gone."""
+        """True if its step neither came back nor got on for too long, or its thread is gone.
+
+        Call about once a second.
+        """
+        looked = self._beat, self._at()
+        if looked != self._looked and looked[0] == self._looked[0]:
+            self._moved = now
+        self._looked = looked
         limit = max(self._hang_seconds, SLOWER * self._longest)
-        return now - self._beat > limit or not self._thread.is_alive()
+        return now - self._last_sign() > limit or not self._thread.is_alive()
 
     def words(self, now: float) -> str:
         """How long it has given no sign of life, and what it is at."""
         if not self._thread.is_alive():
             return "its thread is gone"
         at = self._doing()
-        return f"no sign of life for {now - self._beat:.0f} s{f', {at}' if at else ''}"
+        return f"no sign of life for {now - self._last_sign():.0f} s{f', {at}' if at else ''}"
+
+    def _last_sign(self) -> float:
+        return max(self._beat, self._moved)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -93,7 +107,9 @@ class Worker:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             self.problem, pause = None, FIRST_PAUSE
-            self._longest = max(self._longest, time.monotonic() - self._beat)
+            took = time.monotonic() - self._beat
+            if took < self._hang_seconds:  # or one night without the share would count for ever
+                self._longest = max(self._longest, took)
             if not busy:
                 self._pause(self._idle_seconds, self._wake)
                 self._wake.clear()

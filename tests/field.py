@@ -153,7 +153,7 @@ class Camp(Field):
         self.clock = NOW
         self.features = FeatureStore(base / "features.db", LAYOUT.name, LAYOUT.size, 10**7)
         self.store = ModelStore(base / "models")
-        self.live = LiveModel(self.store, self.log.live_version)
+        self.live = LiveModel(self.store, self.log, lambda: self.clock)
         self.pipeline = self.new_pipeline()
 
     def new_pipeline(self, unknown_below: float = 0.0) -> Pipeline:

@@ -13,7 +13,7 @@ from logbook import GAP, item, predict, publish, say
 from monitor.alerts import is_cooling, raise_alert, rules
 from monitor.alerts.watching import STATE_KEY, forget_old_alerts, look_for_news
 from monitor.config import Settings, load_settings
-from monitor.domain import MediaStatus, RunState, Sighting, Source
+from monitor.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
 from monitor.log.alerts import AlertRow
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
@@ -284,6 +284,52 @@ def test_a_new_live_model_and_a_restored_log_are_told_once(stand: Stand) -> None
     assert subjects(alerts) == ["new model v0002 is live", "the log was damaged and restored"]
     assert "3 labels" in alerts[1].body
     assert stand.look() == []
+
+
+def test_a_service_that_begins_anew_again_and_again_is_told_once_in_the_cool_down(
+    stand: Stand,
+) -> None:
+    def restart(minutes: int) -> list[AlertRow]:
+        stand.now = NOW + timedelta(minutes=minutes)
+        facts = {"at": iso_utc(stand.now), "reason": f"the classifier hangs, at {minutes}"}
+        stand.log.put_state("restart", facts, stand.now)
+        return stand.look()
+
+    (alert,) = restart(0)
+    assert (alert.kind, alert.subject) == ("station", "the service began anew by itself")
+    assert "hangs, at 0. Nothing is lost" in alert.body and "trapwatch doctor" in alert.body
+    assert restart(10) == restart(20) == []
+    stand.now = NOW + timedelta(minutes=61)
+    (alert,) = stand.look()
+    assert "at 20" in alert.body, "the last one is told when it may be"
+    assert stand.look() == []
+
+
+def test_each_file_that_is_set_aside_is_told_once_until_its_bytes_change(stand: Stand) -> None:
+    def dies(name: bytes, size: int) -> None:
+        stand.log.count_death(name, FileStamp(size, 1), NOW)
+
+    dies(b"/f/a.jpg", 7)
+    assert stand.look() == [], "it is only suspected yet"
+    dies(b"/f/a.jpg", 7)
+    for _ in range(2):
+        dies(b"/f/b.jpg", 7)
+    alerts = stand.look()
+    assert subjects(alerts) == ["a file was set aside"] * 2
+    assert "/f/a.jpg" in alerts[0].body and "/f/b.jpg" in alerts[1].body
+    assert stand.look() == []
+    for _ in range(2):
+        dies(b"/f/a.jpg", 8)
+    assert len(stand.look()) == 1
+
+
+def test_files_set_aside_before_the_first_look_ever_are_not_told(tmp_path: Path) -> None:
+    with SpeciesLog(tmp_path / "data" / "trapwatch.db", create=True) as log:
+        for _ in range(2):
+            log.count_death(b"/f/a.jpg", FileStamp(7, 1), NOW)
+    made = make(tmp_path)
+    assert made.look() == []
+    made.log.close()
 
 
 def test_a_full_disk_is_told_when_it_begins_and_when_it_is_over() -> None:

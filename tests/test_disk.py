@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from monitor.cleaning import clean_files, drop_old_weights, watch_the_disk, weights_to_drop
 from monitor.config import Settings, load_settings
 from monitor.config_station import Disk
-from monitor.disk import MEGABYTE, DiskGuard, DiskState, standing, storages
+from monitor.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
 from monitor.doctor import examine
 from monitor.domain import ModelState
 from monitor.feature_maps import MapStore
@@ -100,11 +100,13 @@ class Machine:
 
     def __init__(self, free_mb: float, total_mb: float = 30_000) -> None:
         self.free_mb, self.total_mb, self.looks, self.now = free_mb, total_mb, 0, 0.0
+        self.total_files, self.free_files = 0, 0  # a file system that does not count them
 
     def statvfs(self, path: Path) -> os.statvfs_result:
         self.looks += 1
         free, total = int(self.free_mb * 1000), int(self.total_mb * 1000)
-        return os.statvfs_result((1000, 1000, total, free, free, 0, 0, 0, 0, 255))
+        files = (self.total_files, self.free_files, self.free_files)
+        return os.statvfs_result((1000, 1000, total, free, free, *files, 0, 255))
 
     def guard(self, settings, rest=None) -> DiskGuard:
         return DiskGuard(settings, rest, self.statvfs, lambda: self.now)
@@ -146,6 +148,88 @@ def test_a_low_disk_is_told_and_stops_nothing(settings):
     room = Machine(1500).guard(settings, rest).look()
     assert (room.state, rest.facts()) == (LOW, {})
     assert "disk low, 1,500 MB free" in room.words and "2,000 needed" in room.words
+
+
+def test_a_disk_without_room_for_more_files_is_full_although_megabytes_are_free(settings):
+    machine, rest = Machine(9000), Rest()
+    machine.total_files = 2_000_000
+    guard = machine.guard(settings, rest)
+
+    def with_room_for(files: int) -> Room:
+        machine.free_files = files
+        return guard.look(anew=True)
+
+    assert with_room_for(10_000).state is OK
+    low = with_room_for(9_999)
+    assert (low.state, low.few_files, rest.facts()) == (LOW, True, {})
+    full = with_room_for(999)
+    assert (full.state, full.is_out) == (FULL, True)
+    assert full.words.startswith("disk full, room for only 999 more files (inodes) where the log")
+    assert "although 9,000 MB are free; 1,000 needed" in full.words
+    assert rest.facts() == dict.fromkeys(KINDS_OF_WORK, full.words)
+    assert with_room_for(1_050).state is FULL, "no flapping"
+    assert with_room_for(1_100).state is LOW
+    better = with_room_for(11_000)
+    assert (better.state, better.few_files, rest.facts()) == (OK, False, {})
+    assert better.facts()["free_files"] == 11_000
+
+
+def test_where_bytes_are_short_too_bytes_are_named_and_small_disks_need_few_files(settings):
+    machine = Machine(310)
+    machine.total_files, machine.free_files = 2_000_000, 5
+    assert machine.guard(settings).look().words.startswith("disk full, 310 MB free")
+    machine = Machine(9000)
+    machine.total_files, machine.free_files = 1000, 100
+    assert machine.guard(settings).look().state is OK
+    machine.free_files = 99
+    assert machine.guard(settings).look().state is LOW
+    assert Machine(9000).guard(settings).look().state is OK, "who counts no files has room"
+
+
+def test_for_want_of_files_only_what_is_many_files_is_cleaned(settings):
+    kinds, machine = rubbish(settings.data_directory), Machine(9000)
+    machine.total_files, machine.free_files = 2_000_000, 5
+    clean_files(settings, machine.guard(settings))
+    assert there(kinds["partials"]) == there(kinds["pictures"]) == 0
+    assert there(kinds["maps"]) == there(kinds["checkpoint"]) == 1
+
+
+def test_the_feature_cache_is_left_alone_where_files_are_short(station, monkeypatch):
+    monkeypatch.setattr("monitor.cleaning.FEWEST_FEATURES", 10**12)  # all may go
+    put_rows(FeatureStore(station.features.path, "vgg16-avg345/1", 1280, 2**30), 0, 3000)
+    machine = Machine(9000)
+    machine.total_files, machine.free_files = 2_000_000, 5
+    station.disk, before = machine.guard(station.settings, station.rest), size(station)
+    watch_the_disk(station)
+    assert size(station) == before
+    assert station.log.state("disk")["state"] == "full"
+
+
+def size(station: Station) -> int:
+    return station.features.path.stat().st_size
+
+
+def test_a_file_system_that_is_full_of_files_is_noticed_and_so_is_that_it_has_room(settings):
+    try:
+        with small_disk(settings.data_directory, 20_000, files=200) as disk:
+            modest = settings.model_copy(update={"disk": Disk(warn_mb=2, stop_mb=1)})
+            rest = Rest()
+            guard = DiskGuard(modest, rest)
+            assert guard.look().state is OK
+            crumbs = []
+            with pytest.raises(OSError, match="No space left"):
+                for number in range(300):
+                    crumbs.append(disk.folder / f"crumb-{number}")
+                    crumbs[-1].touch()
+            room = guard.look(anew=True)
+            assert (room.state, room.free_files) == (FULL, 0)
+            assert "room for only 0 more files" in rest.words("intake")
+            for crumb in crumbs[:-1]:
+                crumb.unlink()
+            assert guard.look(anew=True).state is OK
+            assert rest.facts() == {}
+    except CannotMount as error:
+        pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
 
 
 def test_a_look_serves_for_a_few_seconds(settings):
@@ -398,17 +482,40 @@ def test_old_versions_keep_only_their_card_but_none_that_one_can_go_back_to():
     versions = [
         row(9, ModelState.CANDIDATE),
         row(8, rejected),
-        row(7, live, "2026-07"),
-        row(6, retired, "2026-05"),
+        row(7, live),
+        row(6, retired),
         row(5, rejected),
-        row(4, retired, "2026-06"),  # brought back after 6
+        row(4, retired),  # brought back after 6
         row(3, rejected),
-        row(2, retired, "2026-02"),
-        row(1, retired, "2026-01"),
+        row(2, retired),
+        row(1, retired),
     ]
-    assert weights_to_drop(versions, 2) == ["v0001", "v0002", "v0003"]
-    assert weights_to_drop(versions, 1) == ["v0001", "v0002", "v0003", "v0005", "v0006"]
-    assert weights_to_drop(versions, 9) == []
+    order = {"v0001": 10, "v0002": 20, "v0006": 50, "v0004": 60, "v0007": 70}
+    assert weights_to_drop(versions, order, 2) == ["v0001", "v0002", "v0003"]
+    assert weights_to_drop(versions, order, 1) == ["v0001", "v0002", "v0003", "v0005", "v0006"]
+    assert weights_to_drop(versions, order, 9) == []
+
+
+def test_a_clock_that_was_wrong_when_versions_went_live_drops_no_newer_ones():
+    """And those of which no act tells that they were ever live go first, the oldest before all."""
+    retired = ModelState.RETIRED
+    dates = ["2031-01-01", None, "2026-05-01", "1970-01-01", None, "2026-06-01"]
+    versions = [row(n, retired, live) for n, live in enumerate(dates, 1)]
+    order = {"v0001": 10, "v0003": 20, "v0004": 30, "v0006": 40}
+    assert weights_to_drop(versions, order, 3) == ["v0001", "v0002", "v0005"]
+    assert weights_to_drop(versions, order, 5) == ["v0002"]
+    assert weights_to_drop(versions, {}, 2) == ["v0001", "v0002", "v0003", "v0004"]
+
+
+def test_what_is_dropped_is_what_a_roll_back_comes_to_last(station):
+    log, clocks = station.log, (2031, 2026, 1970, 2027)
+    for number, year in enumerate(clocks, 1):
+        name, now = f"v{number:04d}", NOW.replace(year=year)
+        log.add_version(name, ModelState.CANDIDATE, "small", "l", "sha", "why", {}, now)
+        log.go_live(name, "better", "gate", now)
+    dropped = weights_to_drop(log.versions(), log.order_of_going_live(), 1)
+    back = [log.roll_back("Ana", NOW) for _ in range(3)]
+    assert back == ["v0003", *reversed(dropped)]
 
 
 def test_the_duty_drops_weights_and_keeps_cards(station):

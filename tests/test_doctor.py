@@ -1,17 +1,20 @@
 """The doctor says how each thing stands and what to do, and never raises."""
 
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
+from field import LAYOUT, sure_of
 
 from monitor.backbone import trial
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, OK, WARN, Check, examine
-from monitor.domain import iso_utc, utc_now
+from monitor.domain import ModelState, iso_utc, utc_now
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
+from monitor.models import ModelStore
 from monitor.options import backbone_options
 from monitor.status import status_lines, status_of
 from monitor.web.accounts import Accounts
@@ -60,8 +63,6 @@ def test_a_watched_folder_that_is_missing_is_named(settings: Settings) -> None:
 
 
 def test_a_live_model_without_its_files_is_broken(settings: Settings) -> None:
-    from monitor.domain import ModelState
-
     with open_log(settings.database.url, create=True) as log:
         log.add_version(
             "v0001", ModelState.CANDIDATE, "small", "small/1", "0" * 64, "", {}, utc_now()
@@ -78,6 +79,61 @@ def test_a_faulty_deployment_list_is_broken(settings: Settings, tmp_path: Path) 
     deployments = settings.deployments.model_copy(update={"file": file})
     checks = examine(settings.model_copy(update={"deployments": deployments}))
     assert "line 2" in finding(checks, "deployments").finding
+
+
+def test_a_config_or_log_that_others_may_read_gets_the_very_command_that_closes_it(
+    settings: Settings,
+) -> None:
+    open_log(settings.database.url, create=True).close()
+    assert settings.source is not None
+    log = settings.data_directory / "trapwatch.db"
+    old = settings.data_directory / "trapwatch.db.damaged-20260501T120000Z"
+    old.write_bytes(b"as it was found")
+    for path, mode in ((settings.source, 0o640), (log, 0o600), (old, 0o640)):
+        path.chmod(mode)
+    closed = [check for check in examine(settings) if check.name == "file modes"]
+    assert [check.state for check in closed] == [OK]
+    for path, mode in ((settings.source, 0o644), (log, 0o606), (old, 0o660)):
+        path.chmod(mode)
+    checks = [check for check in examine(settings) if check.name == "file modes"]
+    assert [(check.state, check.advice) for check in checks] == [
+        (WARN, f"chmod 0640 {settings.source}"),
+        (WARN, f"chmod 0600 {log}"),
+        (WARN, f"chmod 0640 {old}"),
+    ]
+    for check in checks:
+        subprocess.run(check.advice, shell=True, check=True)
+    assert [c.state for c in examine(settings) if c.name == "file modes"] == [OK]
+
+
+def test_a_damaged_card_is_told_and_the_model_is_sound_all_the_same(settings: Settings) -> None:
+    store = ModelStore(settings.models.directory)
+    sha256 = store.publish("v0001", sure_of("hare"), {}, "")
+    with open_log(settings.database.url, create=True) as log:
+        state = ModelState.CANDIDATE
+        log.add_version("v0001", state, "small", LAYOUT.name, sha256, "", {}, utc_now())
+        log.go_live("v0001", "for the test", "test", utc_now())
+    assert finding(examine(settings), "model").state == OK
+    card = store.path("v0001") / "model_card.json"
+    card.chmod(0o644)
+    card.write_text("{")
+    check = finding(examine(settings), "model")
+    assert (check.state, "labels, but its card" in check.finding) == (WARN, True)
+
+
+def test_a_model_that_was_found_damaged_is_told_with_what_to_do(settings: Settings) -> None:
+    with open_log(settings.database.url, create=True) as log:
+        for name in ("v0001", "v0002"):
+            state, layout = ModelState.CANDIDATE, LAYOUT.name
+            log.add_version(name, state, "small", layout, "0" * 64, "", {}, utc_now())
+            log.go_live(name, "for the test", "test", utc_now())
+        log.fall_back("v0002", "v0001", "its SHA-256 is wrong", utc_now())
+        with_another = finding(examine(settings), "damaged model")
+        log.fall_back("v0001", None, "its SHA-256 is wrong", utc_now())
+        with_none = finding(examine(settings), "damaged model")
+    assert (with_another.state, with_none.state) == (WARN, FAIL)
+    assert "v0002" in with_another.finding and "SHA-256 is wrong" in with_another.finding
+    assert "trapwatch models promote v0001" in with_none.advice
 
 
 def test_an_old_sqlite_gets_a_warning(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

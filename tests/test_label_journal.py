@@ -413,3 +413,18 @@ def test_the_last_line_is_found_however_long_it_is(tmp_path: Path) -> None:
         assert file.last() is None
         file.append([{"act": 1}, {"act": 2, "labels": ["y" * 500_000]}])
         assert file.last()["act"] == 2
+
+
+def test_a_journal_in_a_new_folder_survives_a_power_cut_with_the_names_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = [], os.fsync
+
+    def remember(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    with locked(tmp_path / "stick" / "station" / "labels.jsonl") as file:
+        file.append([{"act": 1}])
+    assert {tmp_path, tmp_path / "stick", tmp_path / "stick" / "station"} <= set(synced)

@@ -57,22 +57,30 @@ def test_the_next_version_takes_over_and_a_roll_back_brings_the_one_before(camp)
     assert camp.live.name == "v0001"
 
 
-def test_a_version_whose_files_are_missing_is_told_once_and_the_one_before_goes_on(camp, caplog):
-    camp.publish("v0001", sure_of("red fox"))
-    camp.live.follow()
-    camp.log.add_version("v0002", ModelState.CANDIDATE, "small", LAYOUT.name, "0" * 64, "", {}, NOW)
-    camp.log.go_live("v0002", "test", "test", NOW)
+def test_while_no_model_can_be_read_at_all_it_is_told_once_and_the_head_in_use_goes_on(
+    camp, caplog
+):
+    """A disk of models that is not mounted proves nothing against what lies on it."""
+    for name in ("v0001", "v0002"):
+        camp.publish(name, sure_of(name))
+        camp.live.follow()
+    away = camp.store.directory.rename(camp.store.directory.with_name("away"))
+    camp.log.go_live("v0001", "test", "test", NOW)
     assert [camp.live.follow() for _ in range(5)] == [False] * 5
-    assert camp.live.name == "v0001"
-    assert "v0002" in camp.live.problem
+    assert (camp.live.name, camp.log.live_version().name) == ("v0002", "v0001")
+    assert "v0001" in camp.live.problem
     assert sum(r.levelno >= logging.ERROR for r in caplog.records) == 1
+    away.rename(camp.store.directory)
+    assert camp.live.follow() is True
+    assert (camp.live.name, camp.live.problem) == ("v0001", None)
 
 
 def test_a_version_of_an_impossible_name_does_not_stop_anything(camp):
     camp.log.add_version("../x", ModelState.CANDIDATE, "small", LAYOUT.name, "0" * 64, "", {}, NOW)
     camp.log.go_live("../x", "test", "test", NOW)
-    assert camp.live.follow() is False
-    assert "no model version" in camp.live.problem
+    camp.live.follow()
+    assert (camp.live.name, camp.log.live_version()) == (None, None)
+    assert "no model version" in camp.log.version("../x").reason
 
 
 def test_a_head_for_other_features_is_not_used(camp):
@@ -84,10 +92,10 @@ def test_a_head_for_other_features_is_not_used(camp):
     assert camp.live.head_for("other/1", LAYOUT.size + 1) is None
 
 
-def test_when_no_version_is_live_any_more_none_labels(camp):
+def test_when_no_version_is_live_any_more_none_labels(camp, monkeypatch):
     camp.publish("v0001", sure_of("red fox"))
     camp.live.follow()
-    camp.live._current = lambda: None
+    monkeypatch.setattr(camp.log, "live_version", lambda: None)
     assert camp.live.follow() is True
     assert (camp.live.name, head_of(camp)) == (None, None)
 

@@ -438,9 +438,10 @@ def test_a_damaged_head_does_not_stop_the_service(camp, caplog):
     camp.put(DAYS[2], jpeg(2))
     camp.everything()
     assert camp.sightings()[DAYS[2]] == ("red fox", "v0001", "prediction")
-    assert "is damaged" in camp.live.problem
+    assert "is damaged" in camp.log.version("v0002").reason
     assert sum("cannot be used" in r.getMessage() for r in caplog.records) == 1
     head.write_bytes(whole)
+    camp.log.go_live("v0002", "promoted by Ana", "Ana", NOW)
     camp.classify_all()
     assert {species for species, _, _ in camp.sightings().values()} == {"badger"}
     assert camp.live.problem is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults.drill import Drill, fill
+from faults.drill import HURRIED, Drill, fill
 from faults.systemd import Ears, running, stopped, wait_until
 
 from monitor.domain import Observation, utc_now
@@ -46,7 +46,7 @@ def test_sigterm_ends_the_training_too(drill: Drill, ears: Ears) -> None:
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    with running(drill, ears) as service:
+    with running(drill, ears, HURRIED) as service:
         wait_until(lambda: is_held(drill.data / TRAINING_LOCK_NAME))
         (child,) = psutil.Process(service.pid).children()
         assert child.cmdline()[2:4] == ["monitor", "train"]
@@ -62,11 +62,11 @@ def test_a_training_that_is_killed_is_noted_and_waits(drill: Drill, ears: Ears) 
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    with running(drill, ears) as service:
+    with running(drill, ears, HURRIED) as service:
         wait_until(lambda: drill.number("SELECT count(*) FROM training_run") == 1)
         psutil.Process(service.pid).children()[0].kill()
         wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
-        time.sleep(11)  # more than one tick: it would have been started again
+        time.sleep(3)  # more than one tick: it would have been started again
         assert drill.number("SELECT count(*) FROM training_run") == 1
         assert stopped(service) == 0
 
@@ -79,7 +79,7 @@ def test_a_training_that_cannot_begin_counts_as_failed(drill: Drill, ears: Ears)
     code = (
         "import monitor.training_job as job; job.sys = type('s', (), {'executable': '/bin/false'})"
     )
-    with running(drill, ears, code) as service:
+    with running(drill, ears, f"{HURRIED}\n{code}") as service:
         wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
         assert stopped(service) == 0
     assert "could not begin" in drill.query("SELECT message FROM training_run")[0][0]

@@ -307,7 +307,9 @@ def test_any_turn_of_swaps_and_frames_leaves_each_frame_with_one_right_word(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_with_a_damaged_tail_the_head_before_goes_on_until_it_is_mended(one, damage, caplog):
+def test_with_a_damaged_tail_the_head_before_labels_until_it_is_mended_and_promoted(
+    one, damage, caplog
+):
     one.add(0)
     one.frames_come(3)
     one.classify_all()
@@ -323,12 +325,13 @@ def test_with_a_damaged_tail_the_head_before_goes_on_until_it_is_mended(one, dam
     one.classify_all()
     assert one.said() == {("animal 0", "v0001")}
     assert len(one.sightings()) == 5
-    assert TAIL_FILE in one.live.problem
-    assert "trapwatch models rollback" in one.live.problem
+    assert TAIL_FILE in one.log.version("v0002").reason
+    assert one.log.live_version().name == "v0001"
     assert one.opened == [0]
     assert caplog.text.count("cannot be used") == 1
     file.unlink(missing_ok=True)
     file.write_bytes(whole)
+    one.log.go_live("v0002", "promoted by Ana", "Ana", NOW)
     one.classify_all()
     assert one.said() == {("animal 1", "v0002")}
     assert one.live.problem is None

@@ -18,15 +18,8 @@ from monitor.domain import iso_utc
 from monitor.log import today
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
-from monitor.status import (
-    SILENT_AFTER,
-    silent_after,
-    silent_deployments,
-    start_of_day,
-    status_lines,
-    status_of,
-    usual_gap_days,
-)
+from monitor.silence import SILENT_AFTER, silent_after, usual_gap_days
+from monitor.status import silent_deployments, start_of_day, status_lines, status_of
 
 DAY = timedelta(days=1)
 DAYS = st.sets(st.integers(0, 90), max_size=60).map(
@@ -196,6 +189,23 @@ def test_no_figure_of_the_status_reads_all_media_or_predictions(config: Path) ->
     tables = ("media", "m", "prediction", "p", "label", "l", "observation", "lo", "file")
     whole = [plan for plan in plans if plan.split()[:1] == ["SCAN"] and plan.split()[1] in tables]
     assert [plan for plan in whole if "INDEX" not in plan] == []
+
+
+def test_status_and_proposals_call_the_same_cameras_silent_by_the_rule_of_the_config(
+    config: Path,
+) -> None:
+    config.write_text(config.read_text() + "effort: {silent_days: 6, silent_gaps: 2}\n")
+    settings = load_settings(config)
+    with SpeciesLog(settings.data_directory / "trapwatch.db", create=True) as log:
+        camera(log, "five days", [5, 6, 7])
+        camera(log, "seven days", [7, 8, 9])
+        camera(log, "weekly", [13, 20, 27])
+        camera(log, "weekly no more", [15, 22, 29])
+        camera(log, "long ago", [300, 301])
+        names = {one["deployment"] for one in status_of(settings, log, NOW)["silent_deployments"]}
+        log.propose_outages(NOW, settings.effort.rule)
+        lasting = {outage.deployment for outage in log.outages() if outage.end is None}
+    assert names == lasting == {"seven days", "weekly no more", "long ago"}
 
 
 def test_status_names_silent_cameras_but_at_most_ten(config: Path) -> None:

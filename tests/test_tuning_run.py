@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults.drill import Drill, Zygote
 
-from monitor.demo.world import plan, write_world
+from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.domain import utc_now
 from monitor.feature_maps import FOLDER
 from monitor.log.species_log import SpeciesLog, open_log
@@ -32,108 +32,93 @@ pytestmark = [
 ]
 CONFIG = """
 watch: {folders: [frames], settle_seconds: 0}
-training: {min_labels_per_species: 3, finetune_epochs: 2, gate: {metric: accuracy}}
+training: {min_labels_per_species: 3, finetune_epochs: 2, nice: 0, gate: {metric: accuracy}}
 web: {enabled: false}
 """
-FRAMES, SPECIES = 10, 2
+FRAMES, SPECIES, SEED = 10, 2, 5
 
 
-class TunedStation:
-    """A station in a folder, driven by its commands, as a person would."""
+class TunedStation(Drill):
+    """A station with frames of two species and what they show, driven by its commands."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "config.yaml").write_text(CONFIG)
-        world = plan(5, 160)
-        write_world(world, folder / "pool", 5)
-        kinds = sorted({frame.species for frame in world.frames if frame.species})
+    def __init__(self, folder: Path, zygote: Zygote) -> None:
+        super().__init__(folder)
+        self._zygote = zygote
+        self.config.write_text(CONFIG)
+        frames = plan(SEED, 160).frames
+        kinds = sorted({frame.species for frame in frames if frame.species})[:SPECIES]
         chosen = [
             frame
-            for kind in kinds[:SPECIES]
-            for frame in [f for f in world.frames if f.species == kind][: FRAMES // SPECIES]
+            for kind in kinds
+            for frame in [f for f in frames if f.species == kind][: FRAMES // SPECIES]
         ]
-        rows = []
-        for frame in chosen:
-            target = folder / "frames" / frame.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(folder / "pool" / frame.path, target)
-            rows.append(f"{target},{frame.species}\n")
+        write_world(WorldPlan(tuple(chosen)), self.frames, SEED)
+        rows = [f"{self.frames / frame.path},{frame.species}\n" for frame in chosen]
         (folder / "labels.csv").write_text("path,species\n" + "".join(rows))
 
     @property
     def log(self) -> SpeciesLog:
-        return open_log(f"sqlite:///{self.folder}/data/trapwatch.db")
+        return open_log(f"sqlite:///{self.data}/trapwatch.db")
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "data" / "finetune.safetensors"
+        return self.data / "finetune.safetensors"
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "monitor", *arguments]
-        top = Path(__file__).parents[1]
-        environment = {**os.environ, "PYTHONPATH": str(top)}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, *arguments: str) -> str:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        return out
+    def run(self, *arguments: str) -> None:
+        assert self._zygote.run(self, *arguments) == 0, self.output.read_text()[-3000:]
 
     def kill_when(self, there: Path, *arguments: str) -> None:
         """kill -9 as soon as a file is there."""
-        process = self.start(*arguments)
-        deadline = time.monotonic() + 600
-        while not there.exists():
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(self._zygote.run, self, *arguments)
+            while not there.exists():
+                assert not running.done(), self.output.read_text()[-3000:]
+                time.sleep(0.02)
+            self._zygote.kill()
+            assert running.result() == -9, "it had ended by itself"
 
 
-def test_a_fine_tuning_that_is_killed_goes_on_and_goes_live_whole(tmp_path: Path) -> None:
-    station = TunedStation(tmp_path)
-    station.run("label", "import", "labels.csv", "--by", "anna")
-    train = ("train", "--method", "finetune", "--force", "--json")
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[TunedStation]:
+    zygote = Zygote()
+    yield TunedStation(tmp_path, zygote)
+    zygote.close()
 
-    station.kill_when(tmp_path / "data" / FOLDER, *train)
-    assert ModelStore(tmp_path / "data" / "models").names() == []
+
+def test_a_fine_tuning_that_is_killed_goes_on_and_goes_live_whole(station: TunedStation) -> None:
+    station.run("label", "import", str(station.root / "labels.csv"), "--by", "anna")
+    train = ("train", "--method", "finetune", "--force")
+    store = ModelStore(station.data / "models")
+
+    station.kill_when(station.data / FOLDER, *train)
+    assert store.names() == []
     station.kill_when(station.checkpoint, *train)
-    store = ModelStore(tmp_path / "data" / "models")
     assert store.names() == []
     with station.log as log:
         assert log.versions() == [] and log.live_version() is None
         sides = log.split()
 
-    said = json.loads(station.run(*train))
-    card = store.card(said["version"])
-    assert card["method"] == "finetune" and len(card["history"]) == 2
-    assert not station.checkpoint.exists()
-    folder = store.path(said["version"])
-    assert {HEAD_FILE, TAIL_FILE} <= {path.name for path in folder.iterdir()}
+    station.run(*train)
     with station.log as log:
-        row = log.version(said["version"])
+        (row,) = log.versions()
         assert log.split() == sides, "the sides are chosen once"
         assert len(log.runs(9)) == 3
         log.go_live(row.name, "test", "anna", utc_now(), how="cli")
+    card = store.card(row.name)
+    assert card["method"] == "finetune" and len(card["history"]) == 2
+    assert not station.checkpoint.exists()
+    assert {HEAD_FILE, TAIL_FILE} <= {path.name for path in store.path(row.name).iterdir()}
     head, tail = store.load(row.name, row.weights_sha256)
     assert tail is not None and head.layout == row.layout == tail.name_on("vgg16-avg345/1")
 
     station.run("run", "--once")
-    sightings = json.loads(station.run("sightings", "--json"))
-    assert len(sightings) == FRAMES
-    again = json.loads(station.run("train", "--method", "head", "--force", "--json"))
     with station.log as log:
-        assert log.version(again["version"]).layout == row.layout, "a head on the tuned features"
-    assert (store.path(again["version"]) / TAIL_FILE).is_file()
+        assert len(list(log.sightings())) == FRAMES
+    station.run("train", "--method", "head", "--force")
+    with station.log as log:
+        (again,) = (version for version in log.versions() if version.name != row.name)
+    assert again.layout == row.layout, "a head on the tuned features"
+    assert (store.path(again.name) / TAIL_FILE).is_file()
 
 
 def test_views_are_the_same_each_time_and_all_unlike() -> None:

@@ -15,7 +15,7 @@ from monitor.web.accounts import Accounts, Role
 pytestmark = pytest.mark.slow
 
 FRAMES = 50
-PAGES = ("/", "/review", "/grid", "/browse", "/species", "/models", "/models/v0001")
+PAGES = ("/", "/review", "/grid", "/browse", "/species", "/models", "/models/v0001", "/station")
 PHONE = {"width": 390, "height": 844}
 PASSWORD = "a long walk in the forest"
 

@@ -22,6 +22,8 @@ from webstation import WebStation, browser, faults_of, named
 
 from monitor.cli import app as program
 from monitor.domain import FileStamp, ModelState, RunState
+from monitor.health import HealthFacts, Told
+from monitor.health import health as judged
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role
@@ -37,12 +39,16 @@ def site(config: Path, filled: SpeciesLog) -> Iterator[FastAPI]:
         yield app
 
 
+def health(running: bool, told: dict[str, dict]) -> dict:
+    """What the health says of a station whose parts told this."""
+    parts = {key: Told(value, 5.0) for key, value in told.items()}
+    return judged(HealthFacts(running, has_model=True, learns=True, told=parts)).facts()
+
+
 def facts(**changed: object) -> dict:
     """A station at which all is well, but for what is changed."""
     well: dict = {
-        "service": {"running": True, "problems": {}},
-        "watch": {"problems": []},
-        "disk": {"free_bytes": 5e10, "total_bytes": 1e11, "folder": "/data"},
+        "health": health(True, {}),
         "lag_seconds": None,
         "media": {"waiting_for_their_file": 0, "unreadable_files": 0},
         "silent_deployments": [],
@@ -179,14 +185,23 @@ def test_a_station_where_all_is_well_has_no_troubles() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"service": {"running": False, "problems": {}}}, "not running"),
-        ({"service": {"running": True, "problems": {"classify": "no weights"}}}, "no weights"),
-        ({"watch": {"problems": ["/mnt/card: gone"]}}, "/mnt/card: gone"),
-        ({"disk": {"free_bytes": 1e9, "total_bytes": 1e11, "folder": "/data"}}, "1.0 GB left"),
+        ({"health": health(False, {})}, "not running"),
+        (
+            {"health": health(True, {"service": {"problems": {"classify": "no weights"}}})},
+            "no weights",
+        ),
+        ({"health": health(True, {"watch": {"problems": ["/mnt/card: gone"]}})}, "/mnt/card: gone"),
+        ({"health": health(True, {"disk": {"state": "low", "words": "disk low"}})}, "Disk low."),
+        ({"health": health(True, {"backup": {"problem": "no disk"}})}, "no disk"),
+        ({"health": health(True, {"integrity": {"problem": "page 7"}})}, "page 7"),
+        ({"health": health(True, {"alerts": {"failing": {"mail": "no line"}}})}, "over mail"),
         ({"lag_seconds": 7200.0}, "2 h"),
         ({"media": {"waiting_for_their_file": 3, "unreadable_files": 0}}, "3 frames cannot"),
         ({"media": {"waiting_for_their_file": 0, "unreadable_files": 1}}, "1 file cannot"),
-        ({"silent_deployments": [{"silent_days": 4}]}, "1 camera fell silent"),
+        (
+            {"silent_deployments": [{"silent_days": 4, "deployment": "north"}]},
+            "1 camera fell silent: north.",
+        ),
         ({"training": {"last": {"state": "failed", "message": "no labels"}}}, "no labels"),
     ],
 )
@@ -197,8 +212,7 @@ def test_each_trouble_is_told_with_what_to_do(changed: dict, says: str) -> None:
 
 
 def test_the_worst_trouble_comes_first() -> None:
-    stopped = {"running": False, "problems": {}}
-    found = troubles(facts(service=stopped, lag_seconds=9e9, watch=None))
+    found = troubles(facts(health=health(False, {}), lag_seconds=9e9))
     assert [trouble.level for trouble in found] == ["bad", "warn"]
 
 

@@ -371,9 +371,9 @@ def test_what_is_better_one_way_is_worse_the_other(a: float | None, b: float | N
 
 
 def test_the_page_foretells_what_a_roll_back_brings(station: SpeciesLog) -> None:
-    live, back = cards.rolls_back_to(station.versions()) or ("", "")
+    live, back = cards.rolls_back_to(station) or ("", "")
     assert (live, back) == ("v0002", station.roll_back("Ana", NOW))
-    assert cards.rolls_back_to(station.versions()) is None
+    assert cards.rolls_back_to(station) is None
     assert asdict(station.version("v0001"))["state"] == "live"
 
 

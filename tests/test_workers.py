@@ -109,21 +109,48 @@ def test_an_idle_worker_is_woken_when_there_is_something_to_do() -> None:
     assert worker.join(10)
 
 
-def test_a_worker_whose_steps_are_always_long_is_not_called_hung() -> None:
-    slow, steps = threading.Event(), threading.Semaphore(0)
+def _steps_of(seconds: float, hang_seconds: float) -> Worker:
+    """A worker that has done two such steps."""
+    steps = threading.Semaphore(0)
 
     def step() -> bool:
-        slow.wait(0.4)
+        time.sleep(seconds)
         steps.release()
         return True
 
-    worker = Worker("test", step, 0.01, hang_seconds=0.1)
+    worker = Worker("test", step, 0.01, hang_seconds)
     worker.start()
     assert steps.acquire(timeout=5)
     assert steps.acquire(timeout=5)
-    assert not worker.hangs(worker._beat + 1.5), "five times the longest step before"
-    assert worker.hangs(worker._beat + 60)
     worker.stop()
+    return worker
+
+
+def test_a_worker_whose_steps_are_always_long_is_not_called_hung() -> None:
+    worker = _steps_of(0.4, hang_seconds=1.0)
+    assert not worker.hangs(worker._beat + 1.8), "five times the longest step before"
+    assert worker.join(5)
+
+
+def test_a_step_that_hung_is_no_measure_for_those_after_it() -> None:
+    worker = _steps_of(0.4, hang_seconds=0.1)
+    worker._thread.is_alive = lambda: True  # type: ignore[method-assign]
+    assert worker.hangs(worker._beat + 0.2)
+
+
+def test_a_long_step_that_gets_on_is_not_hung() -> None:
+    release, path = threading.Event(), [0]
+    worker = Worker("test", lambda: release.wait(30), 0.01, 10, at=lambda: path[0])
+    worker.start()
+    now = time.monotonic()
+    assert not worker.hangs(now)
+    for path[0] in range(1, 4):
+        now += 9
+        assert not worker.hangs(now)
+    assert worker.hangs(now + 11)
+    assert worker.words(now + 11) == "no sign of life for 11 s"
+    worker.stop()
+    release.set()
     assert worker.join(5)
 
 

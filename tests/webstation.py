@@ -45,7 +45,7 @@ FLAGS = (
     "--disable-sync",
 )
 AXE = Path(sys.prefix) / "node_modules" / "axe-core" / "axe.min.js"
-SEED, SIZE = 7, (512, 384)
+SEED, SIZE = 7, (320, 240)
 START_SECONDS = 30.0
 
 
@@ -81,7 +81,7 @@ class WebStation:
             path = self.root / "frames" / frame.path
             path.parent.mkdir(parents=True, exist_ok=True)
             exif = _exif(frame)
-            render(frame, seed).resize(SIZE).save(path, "JPEG", quality=85, exif=exif)
+            render(frame, seed, SIZE).save(path, "JPEG", quality=85, exif=exif)
         station = Station(self.settings)
         try:
             while not station.quiet:

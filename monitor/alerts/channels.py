@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from monitor.config import Settings
 from monitor.config_alerts import named, scheme_of
+from monitor.config_file import plain_values
 from monitor.domain import TrapwatchError
 
 
@@ -79,7 +80,7 @@ def _read(path: Path) -> Channels:
     except UnicodeDecodeError:
         raise ChannelsError(f"alerts.urls_file: {path}: is not UTF-8 text") from None
     try:
-        found = named(yaml.safe_load(text))
+        found = named(plain_values(text)[0])
     except yaml.YAMLError as error:  # its own words would repeat the line
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""

@@ -127,12 +127,21 @@ def model_alert(before: str | None, live: str | None, reason: str) -> NewAlert |
     return NewAlert("model", live, f"new model {live} is live", body)
 
 
-def told_once(kind: str, what: str, facts: Mapping[str, object] | None) -> NewAlert | None:
+def told_once(
+    kind: str, what: str, advice: str, facts: Mapping[str, object] | None
+) -> NewAlert | None:
     """A thing that happened once and is remembered in the log with its time and its words."""
     if not facts:
         return None
-    words = str(facts.get("words") or facts.get("reason") or "")
-    return NewAlert(kind, what, what, words or what)
+    words = str(facts.get("words") or facts.get("reason") or what)
+    return NewAlert(kind, what, what, f"{words}. {advice}" if advice else words)
+
+
+def aside_alert(path: str) -> NewAlert:
+    """A file that is not read any more."""
+    body = f"Reading {path} ended the program twice, so it is not read again as it is. All other "
+    body += "frames go on. It is still where it was: look at it on another computer, or delete it."
+    return NewAlert("station", f"set aside: {path}"[:200], "a file was set aside", body)
 
 
 @dataclass(frozen=True, slots=True)

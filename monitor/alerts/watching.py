@@ -14,9 +14,10 @@ from typing import Any
 from monitor.alerts import is_cooling, rules
 from monitor.alerts.channels import ChannelsError, channels_of
 from monitor.clocks import clock_problem
-from monitor.domain import parse_iso_utc
+from monitor.domain import parse_iso_utc, shown_path
 from monitor.health import WORST_LAST, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
+from monitor.log.poison import CONDEMNED
 from monitor.privacy import PrivateSpecies
 from monitor.silence import OutageState
 from monitor.station import Station
@@ -28,10 +29,15 @@ FORGET_SECONDS = 86_400.0
 KEPT = timedelta(days=366)
 STATE_KEY = "alerts seen"
 ONCE = {
-    "recovery": ("restored", "the log was damaged and restored"),
-    "restart": ("station", "the service began anew by itself"),
+    "recovery": ("restored", "the log was damaged and restored", ""),
+    "restart": (
+        "station",
+        "the service began anew by itself",
+        "Nothing is lost by that. If it happens again and again: trapwatch doctor",
+    ),
 }
-"""State of the log -> kind and subject: things that happen once, each with a time `at`."""
+"""State of the log -> kind, subject, advice: what happens at a time `at`, and is not told again
+within the cool-down."""
 OWN_CHECKS = ("alerts", "service")
 """Checks of the health of which no alert could tell."""
 ABANDONED = timedelta(days=60)
@@ -79,6 +85,7 @@ def _first_look(station: Station) -> Facts:
         "live": _live(station)[0],
         "trouble": {},
         "once": {key: (station.log.state(key) or {}).get("at") for key in ONCE},
+        "aside": sorted(_set_aside(station)),
     }
 
 
@@ -89,7 +96,7 @@ def _looks(station: Station, seen: Facts) -> Iterator[tuple[list[NewAlert], Fact
     while has_more:
         alerts, seen, has_more = _sightings(station, seen, now)
         yield alerts, seen
-    for look in (_station, _trouble):
+    for look in (_station, _deadly, _trouble):
         alerts, seen = look(station, seen, now)
         yield alerts, seen
 
@@ -147,11 +154,12 @@ def _station(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAler
     if (alert := rules.model_alert(seen["live"], live, reason)) is not None:
         alerts.append(alert)
     once = dict(seen["once"])
-    for key, (kind, subject) in ONCE.items():
-        facts = log.state(key) or {}
-        if facts.get("at") != once.get(key):
+    for key, (kind, subject, advice) in ONCE.items():
+        facts, pause = log.state(key) or {}, station.settings.alerts.cool_down
+        is_told = facts.get("at") == once.get(key)
+        if not is_told and not is_cooling(log.last_alert_at(kind, subject), now, pause):
             once[key] = facts.get("at")
-            if (alert := rules.told_once(kind, subject, facts)) is not None:
+            if (alert := rules.told_once(kind, subject, advice, facts)) is not None:
                 alerts.append(alert)
     facts = seen | {"run": run, "live": live or seen["live"], "once": once}
     silent, outage = _silent(station, seen["outage"], now)
@@ -168,6 +176,22 @@ def _silent(station: Station, after: int, now: datetime) -> tuple[list[NewAlert]
         if o.state is OutageState.PROPOSED and o.end is None and now - o.start < ABANDONED
     ]
     return rules.silent_alerts(silent), max((o.id for o in new), default=after)
+
+
+def _deadly(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:
+    """Files that are not read any more: each once, as long as its bytes stay what they are."""
+    aside, told = _set_aside(station), seen.get("aside", ())
+    alerts = [rules.aside_alert(path) for mark, path in aside.items() if mark not in told]
+    return alerts, seen | {"aside": sorted(aside)}
+
+
+def _set_aside(station: Station) -> dict[str, str]:
+    """A mark of the file and its bytes -> its path for people."""
+    return {
+        f"{file.path.hex()} {file.stamp.size} {file.stamp.mtime_ns}": shown_path(file.path)
+        for file in station.log.deadly_files()
+        if file.deaths >= CONDEMNED
+    }
 
 
 def _trouble(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:

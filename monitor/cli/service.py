@@ -57,7 +57,8 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `trapwatch doctor`
     """
-    from monitor.doctor import FAIL, examine
+    from monitor.check import FAIL
+    from monitor.doctor import examine
 
     checks = examine(read_settings(config, thorough=True))
     if as_json:

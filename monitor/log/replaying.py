@@ -271,15 +271,15 @@ def _flag(connection: Connection, media_id: int, act_id: int, *, is_flagged: boo
 def _go_live(connection: Connection, record: ActRecord) -> None:
     """Let the version be live that was, if its row is there; the gate has judged it then."""
     details = record.details or {}
-    name = str(details["version"] if record.kind == "go-live" else details["to"])
+    name = details["version"] if record.kind == "go-live" else details["to"]
     row = connection.execute(select(ModelVersion).where(ModelVersion.name == name)).first()
-    if row is None:
+    if row is None and name is not None:
         raise LogError(f"model {name} is not in the models directory")
     before = ModelState.RETIRED if record.kind == "go-live" else ModelState.REJECTED
-    live = ModelVersion.state == ModelState.LIVE
-    connection.execute(
-        update(ModelVersion).where(live, ModelVersion.name != name).values(state=before)
-    )
+    if details.get("damaged"):
+        before = ModelState.DAMAGED
+    others = [ModelVersion.state == ModelState.LIVE, ModelVersion.name.is_distinct_from(name)]
+    connection.execute(update(ModelVersion).where(*others).values(state=before))
     values: dict[str, Any] = {"state": ModelState.LIVE}
     if record.kind == "go-live":
         values["went_live_at"] = record.at

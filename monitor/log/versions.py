@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import EllipsisType
@@ -15,6 +15,9 @@ from monitor.domain import ModelState, iso_utc
 from monitor.log.connection import LogPart, new_act
 from monitor.log.engine import LogError
 from monitor.log.tables import Act, ModelVersion
+
+STATION = "station"
+"""Who acts where nobody was asked, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,10 @@ class VersionQueries(LogPart):
             ).first()
             if live is None:
                 raise LogError("no model is live, so there is none to roll back from")
-            before = _before(connection, live)
-            if before is None:
+            earlier = _earlier(connection, live.name)
+            if not earlier:
                 raise LogError(f"{live.name} is the first live model; there is none before it")
+            before = earlier[0]
             usable(_version(before))
             for row, state, reason in (
                 (live, ModelState.REJECTED, f"rolled back by {by}"),
@@ -137,6 +141,50 @@ class VersionQueries(LogPart):
             details = {"from": live.name, "to": before.name}
             new_act(connection, "roll-back", by, how, now, details=details)
         return str(before.name)
+
+    def fall_back(self, damaged: str, to: str | None, why: str, now: datetime) -> None:
+        """Let an earlier version label in the place of the live one, whose files are damaged: that
+        one is not chosen again until somebody promotes it.
+
+        Args:
+            to: None: no earlier version is sound, and none is live from now on.
+        """
+        changes = [(damaged, ModelState.DAMAGED, why)]
+        if to is not None:
+            changes.append((to, ModelState.LIVE, f"brought back by the station for {damaged}"))
+        with self._write() as connection:
+            live = ModelVersion.state == ModelState.LIVE
+            if connection.execute(select(ModelVersion.name).where(live)).scalar() != damaged:
+                return  # a person was quicker
+            for name, state, reason in changes:
+                this = update(ModelVersion).where(ModelVersion.name == name)
+                connection.execute(this.values(state=state, reason=reason))
+            details = {"from": damaged, "to": to, "damaged": why}
+            new_act(connection, "roll-back", STATION, STATION, now, details=details)
+
+    def earlier_versions(self, name: str) -> list[VersionRow]:
+        """The retired versions that were live before this one, the last of them first."""
+        with self._read() as connection:
+            return [_version(row) for row in _earlier(connection, name)]
+
+    def order_of_going_live(self) -> dict[str, int]:
+        """Version -> a number that grows with each time that one went live; whatever the clock
+        said. Those that never did are left out."""
+        with self._read() as connection:
+            return _order(connection)
+
+    def damaged_version(self) -> VersionRow | None:
+        """The version in whose place another labels, or none, since its files were found damaged;
+        None as soon as a version went live, or was brought back, by itself or by a person."""
+        damaged = select(ModelVersion).where(ModelVersion.state == ModelState.DAMAGED)
+        changes = select(Act.details).where(Act.kind.in_(("go-live", "roll-back")))
+        with self._read() as connection:
+            rows = {row.name: row for row in connection.execute(damaged)}
+            if not rows:  # the usual case: no need to look through all acts
+                return None
+            last = connection.execute(changes.order_by(Act.id.desc()).limit(1)).scalar() or {}
+            row = rows.get(last.get("from")) if last.get("damaged") else None
+            return _version(row) if row is not None else None
 
     def versions(self) -> list[VersionRow]:
         """All versions, newest first."""
@@ -158,15 +206,25 @@ class VersionQueries(LogPart):
             return _version(row) if row else None
 
 
-def _before(connection: Connection, live: Any) -> Any | None:
-    """The retired version that was live before `live`: by the order of the acts, for the clock
-    may have been wrong."""
+def _earlier(connection: Connection, name: str) -> list[Any]:
+    """The retired versions that were live before `name`, the last of them first."""
     retired = select(ModelVersion).where(ModelVersion.state == ModelState.RETIRED)
-    rows = connection.execute(retired).all()
+    order = _order(connection)
+    own = order.get(name, math.inf)
+    rows = [row for row in connection.execute(retired) if order.get(row.name, 0) < own]
+    return sorted(rows, key=lambda row: place_among(row.name, row.id, order), reverse=True)
+
+
+def _order(connection: Connection) -> dict[str, int]:
+    """Version -> the last act by which it went live: the clock may have been wrong."""
     acts = select(Act.id, Act.details).where(Act.kind == "go-live").order_by(Act.id)
-    place = {row.details["version"]: row.id for row in connection.execute(acts)}
-    earlier = [row for row in rows if place.get(row.name, 0) < place.get(live.name, math.inf)]
-    return max(earlier, key=lambda row: (place.get(row.name, 0), row.id), default=None)
+    return {row.details["version"]: row.id for row in connection.execute(acts)}
+
+
+def place_among(name: str, number: int, order: Mapping[str, int]) -> tuple[int, int]:
+    """What versions are sorted by: when they went live (see `order_of_going_live`); those of which
+    no act tells come first, by their ids."""
+    return order.get(name, 0), number
 
 
 def must_have(connection: Connection, name: str) -> Any:

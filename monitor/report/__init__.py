@@ -150,9 +150,9 @@ def _values(
 ) -> dict[str, Any]:
     """What the template is given, without pictures."""
     zone = settings.station.zone
-    silent = set()
+    silent, rule = set(), settings.effort.rule
     if period.until is None or period.until > now:
-        silent = {row["deployment"] for row in silent_deployments(log, now)}
+        silent = {row["deployment"] for row in silent_deployments(log, now, rule)}
     watched = watched_days(settings, log, now, period.since, period.until)
     return {
         "station": settings.station.name,

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from monitor.backbone.tail import Tail
 from monitor.config import Settings
-from monitor.domain import ModelState, RunState, TrapwatchError
+from monitor.domain import RunState, TrapwatchError
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.suspects import SUSPECTS_KEY
@@ -41,6 +40,7 @@ from monitor.training.head import FittedHead, fit_head
 from monitor.training.illustrate import illustrate
 from monitor.training.method import may_fine_tune, tuned_is_better
 from monitor.training.mistakes import mistakes_sheet
+from monitor.training.outcome import Published, TrainingOutcome, discard, register
 from monitor.training.promises import (
     judged_by,
     promise_figures,
@@ -61,16 +61,6 @@ MAY_BE_TOO_SURE = (
     "its probabilities may be too sure; the held-out figures below are honest."
 )
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingOutcome:
-    """What a training came to: a version that is live (`accepted`) or rejected, and why."""
-
-    version: str | None
-    accepted: bool
-    reason: str
-    figures: dict[str, Any]
 
 
 def train_once(
@@ -189,11 +179,13 @@ class _Run:
         self.report("publishing", 0.95)
         page = card_page(card)
         sha256 = self.store.publish(name, fitted.head, card, page, files, challenger.tail)
-        layout, figures = fitted.head.layout, figures_of(card) | promise_of_version(fitted.head)
+        figures = figures_of(card) | promise_of_version(fitted.head)
+        backbone = self.settings.classifier.backbone
+        version = Published(name, backbone, fitted.head.layout, sha256, figures)
         try:
-            outcome = self._register(name, layout, sha256, verdict, champion.name, figures)
+            outcome = register(self.log, version, verdict, champion.name, self.trigger, self.now())
         except LogError:
-            self.store.discard_unless(name, [row.name for row in self.log.versions()])
+            discard(self.log, self.store, name, self.report)
             raise
         self.log.put_state(SUSPECTS_KEY, suspects(name, plan, fitted), self.now())
         return outcome
@@ -288,23 +280,3 @@ class _Run:
             self.settings.training.seed,
         )
         return verdict, mine, evaluation, other
-
-    def _register(
-        self,
-        name: str,
-        layout: str,
-        sha256: str,
-        verdict: Verdict,
-        champion: str | None,
-        figures: dict[str, Any],
-    ) -> TrainingOutcome:
-        """Enter the version in the log, and let it go live if it may."""
-        state = ModelState.CANDIDATE if verdict.accepted else ModelState.REJECTED
-        backbone = self.settings.classifier.backbone
-        reason, now = verdict.reason, self.now()
-        self.log.add_version(name, state, backbone, layout, sha256, reason, figures, now)
-        if not verdict.accepted:
-            return TrainingOutcome(name, False, reason, figures)
-        how = f"training, {self.trigger}"
-        changed = self.log.go_live(name, reason, "training", now, how=how, instead_of=champion)
-        return TrainingOutcome(name, changed is None, changed or reason, figures)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monitor.domain import TrapwatchError
-from monitor.log.versions import VersionRow
+from monitor.log.species_log import SpeciesLog
 from monitor.training.evaluate import Evaluation, Share, SpeciesFigures
 from monitor.web.standing import share
 
@@ -216,16 +216,8 @@ def _by_number(what: str, a: float | None, b: float | None) -> Difference:
     return Difference(what, first, second, verdict, f"{abs(b - a):.3f} {verdict}")
 
 
-def rolls_back_to(versions: Sequence[VersionRow]) -> tuple[str, str] | None:
-    """(the live version, the one that a roll-back brings back), as `SpeciesLog.roll_back` picks
-    it; None if there is nothing to go back to."""
-    live = next((row for row in versions if row.state == "live"), None)
-    if live is None:
-        return None
-    before = [
-        row
-        for row in versions
-        if row.state == "retired" and (row.went_live_at or "") <= (live.went_live_at or "")
-    ]
-    newest = max(before, key=lambda row: (row.went_live_at or "", row.id), default=None)
-    return (live.name, newest.name) if newest else None
+def rolls_back_to(log: SpeciesLog) -> tuple[str, str] | None:
+    """(the live version, the one that a roll-back brings back); None if there is none."""
+    live = log.live_version()
+    earlier = log.earlier_versions(live.name) if live is not None else []
+    return (live.name, earlier[0].name) if live is not None and earlier else None

@@ -9,10 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitor.domain import parse_iso_utc
+from monitor.health import Level
 
-LOW_DISK_BYTES = 2e9
 LONG_LAG_SECONDS = 3600.0
 BAD, WARN = "bad", "warn"
+MOST_NAMED = 5
+COMMANDS = ("trapwatch", "systemctl", "timedatectl", "journalctl")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -31,41 +33,27 @@ def troubles(facts: dict[str, Any]) -> list[Trouble]:
     Args:
         facts: `status_of`.
     """
-    found = [*_service(facts), *_machine(facts), *_frames(facts), *_training(facts)]
+    found = [*_health(facts), *_frames(facts), *_training(facts)]
     return sorted(found, key=lambda trouble: trouble.level != BAD)
 
 
-def _service(facts: dict[str, Any]) -> Iterator[Trouble]:
-    if not facts["service"]["running"]:
-        yield Trouble(
-            BAD,
-            "The service is not running: no new frames are taken in or classified.",
-            "Start it: systemctl start trapwatch (or, by hand: trapwatch run).",
-        )
-    for who, why in facts["service"]["problems"].items():
-        yield Trouble(
-            BAD,
-            f"The service has a problem with {who}: {why}",
-            "It tries again by itself. If this stays, run: trapwatch doctor",
-        )
-    for problem in (facts["watch"] or {}).get("problems", []):
-        yield Trouble(
-            BAD,
-            f"A watched folder or file cannot be looked into: {problem}",
-            "Plug in or mount the disk, or give the service the right to read it. "
-            "Nothing is lost; it is taken up by itself.",
-        )
+def _health(facts: dict[str, Any]) -> Iterator[Trouble]:
+    """What /healthz goes by, with its words."""
+    for reason in facts.get("health", {}).get("reasons", ()):
+        level = BAD if reason["level"] == Level.FAILING else WARN
+        yield Trouble(level, sentence(reason["words"]), sentence(reason["advice"]))
 
 
-def _machine(facts: dict[str, Any]) -> Iterator[Trouble]:
-    free = facts["disk"]["free_bytes"]
-    if free < LOW_DISK_BYTES:
-        yield Trouble(
-            BAD,
-            f"The disk is nearly full: {amount(free)} left in {facts['disk']['folder']}.",
-            "Move old backups or frames to another disk: the log must be able to grow.",
-        )
-    lag = facts["lag_seconds"]
+def sentence(words: str) -> str:
+    """With a capital and a full stop, but not where a command stands: it is copied as it is."""
+    begins = words.split(" ", 1)[0]
+    text = words if begins in COMMANDS else words[:1].upper() + words[1:]
+    has_command = any(command in words for command in COMMANDS)
+    return text if not text or has_command or text.endswith(".") else f"{text}."
+
+
+def _frames(facts: dict[str, Any]) -> Iterator[Trouble]:
+    media, silent, lag = facts["media"], facts["silent_deployments"], facts["lag_seconds"]
     rests = "classify" in facts.get("rest", {})  # which is told with its reason
     if lag is not None and lag > LONG_LAG_SECONDS and not rests:
         yield Trouble(
@@ -73,10 +61,6 @@ def _machine(facts: dict[str, Any]) -> Iterator[Trouble]:
             f"Frames have been waiting for the classifier for {duration(lag)}.",
             "Newest frames go first, and the rest follows by itself once the service runs.",
         )
-
-
-def _frames(facts: dict[str, Any]) -> Iterator[Trouble]:
-    media, silent = facts["media"], facts["silent_deployments"]
     if media["waiting_for_their_file"]:
         yield Trouble(
             WARN,
@@ -88,13 +72,15 @@ def _frames(facts: dict[str, Any]) -> Iterator[Trouble]:
         yield Trouble(
             WARN,
             f"{counted(media['unreadable_files'], 'file')} cannot be read.",
-            "The list is below, with the reasons. Copy those files from the card again.",
+            "Copy those files from the card again. The dashboard lists them, with the reasons.",
         )
     if recent := [s for s in silent if s["silent_days"] <= LONG_SILENT_DAYS]:
+        names = [s["deployment"] for s in recent[:MOST_NAMED]]
+        others = ["others"] if len(recent) > MOST_NAMED else []
         yield Trouble(
             WARN,
-            f"{counted(len(recent), 'camera')} fell silent.",
-            "Look at battery, card and lens; the list is below.",
+            f"{counted(len(recent), 'camera')} fell silent: {', '.join(names + others)}.",
+            "Look at battery, card and lens; the dashboard lists them, with their last frames.",
         )
 
 
@@ -142,16 +128,21 @@ def share(value: float | None) -> str:
 
 def moment(text: str | None, zone: ZoneInfo) -> str:
     """A time of the log as the station's clock shows it; empty for none."""
-    return f"{_there(text, zone):%-d %b %Y, %H:%M}" if text else ""
+    return f"{there(text, zone):%-d %b %Y, %H:%M}" if text else ""
 
 
 def clock(text: str, zone: ZoneInfo) -> str:
     """The time of day of it."""
-    return f"{_there(text, zone):%H:%M}"
+    return f"{there(text, zone):%H:%M}"
 
 
-def _there(text: str, zone: ZoneInfo) -> datetime:
-    return parse_iso_utc(text).astimezone(zone)
+def there(text: str, zone: ZoneInfo) -> datetime:
+    """A time of the log by the station's clock; in UTC at the very ends of the calendar."""
+    moment = parse_iso_utc(text)
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment
 
 
 def what_helps(species: dict[str, Any]) -> str:

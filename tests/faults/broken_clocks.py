@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from monitor import places, scheduler, training_job
+from monitor import places, scheduler, service, training_job
 from monitor.cli import main
 
 
@@ -38,5 +38,6 @@ BREAKS = {"settle": break_settle, "due": break_due, "ticks": break_ticks}
 
 if __name__ == "__main__":
     BREAKS[sys.argv[1]]()
+    service.TRAINING_TICK_SECONDS = 1.0  # as in drill.HURRIED
     sys.argv = ["trapwatch", *sys.argv[2:]]
     main()

@@ -23,7 +23,7 @@ from monitor.domain import Observation
 from monitor.log.species_log import SpeciesLog
 
 from .broken_clocks import BREAKS
-from .drill import COLOURS, Drill, draw_frame
+from .drill import COLOURS, HURRIED, Drill, draw_frame
 from .losses import losses
 from .random_kill import processor_name, settle
 
@@ -33,8 +33,8 @@ LIBRARIES = (
 )
 PATIENCE_SECONDS = 120.0
 """A training steps back behind all else: on a busy machine it takes long."""
-QUIET_SECONDS = 13.0
-"""Longer than the pause between two looks whether a training is due."""
+QUIET_SECONDS = 4.0
+"""Longer than the pause between two looks whether a training is due; see `HURRIED`."""
 EACH = 6
 BERLIN, SAO_PAULO = "Europe/Berlin", "America/Sao_Paulo"
 PASSED_OVER = "classified media that the live version passed over"
@@ -150,10 +150,10 @@ def drill_clocks(
         "reconcile_seconds: 2", "reconcile_seconds: 2, polling: true"
     )
     drill.config.write_text(f"station: {{timezone: {zone}}}\n{text}")
-    command = drill.command("run")
+    command = drill.command("run", code=HURRIED)
     if broken is not None:
         script = Path(__file__).with_name("broken_clocks.py")
-        command = [sys.executable, str(script), broken, *command[3:]]
+        command = [sys.executable, str(script), broken, *drill.command("run")[3:]]
     clock = FakeClock(root, faketime)
     clock.set(BOOT.at)
     story = Story(drill, clock.now, report)
@@ -251,8 +251,8 @@ class Story:
         self._report.faults += [loss for loss in found if not loss.startswith(PASSED_OVER)]
         if broken is None and self._drill.number("SELECT count(*) FROM model_version"):
             unseen = self._drill.number(
-                "SELECT count(*) FROM media WHERE status = 'classified' AND NOT EXISTS "
-                "(SELECT 1 FROM prediction WHERE media_id = media.id) AND EXISTS "
+                "SELECT count(*) FROM media WHERE status = 'classified' AND label_id IS NULL "
+                "AND NOT EXISTS (SELECT 1 FROM prediction WHERE media_id = media.id) AND EXISTS "
                 "(SELECT 1 FROM model_version WHERE state = 'live')"
             )
             self._report.faults += [f"never predicted: {unseen}"] if unseen else []

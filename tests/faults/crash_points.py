@@ -62,6 +62,7 @@ class Scenario:
         prepare: what is done to the state before.
         repeat_after: repeat the command also if it was killed after this write: it goes on.
         times: kill at the first, second … time that the place is reached.
+        breaks_model: the live model is damaged, which only the write itself says in the log.
     """
 
     base: str
@@ -69,6 +70,7 @@ class Scenario:
     prepare: Story = lambda drill, zygote: None
     repeat_after: bool = True
     times: tuple[int, ...] = (1,)
+    breaks_model: bool = False
 
 
 def _once(drill: Drill, zygote: Zygote, *arguments: str) -> None:
@@ -77,7 +79,7 @@ def _once(drill: Drill, zygote: Zygote, *arguments: str) -> None:
 
 
 def _fresh(drill: Drill, zygote: Zygote) -> None:
-    fill(drill)
+    fill(drill, each=3, unlabelled=1)
 
 
 def _seen(drill: Drill, zygote: Zygote) -> None:
@@ -190,6 +192,14 @@ def _silent(drill: Drill, zygote: Zygote) -> None:
     _once(drill, zygote, "propose")
 
 
+def _a_damaged_model(drill: Drill, zygote: Zygote) -> None:
+    head = drill.data / "models" / "v0002" / "head.safetensors"
+    content = bytearray(head.read_bytes())
+    content[-1] ^= 1
+    head.chmod(0o644)
+    head.write_bytes(content)
+
+
 def _backed_up(drill: Drill, zygote: Zygote) -> None:
     _once(drill, zygote, "backup", str(drill.root / "backup.db"))
 
@@ -275,6 +285,9 @@ SCENARIOS: dict[str, Scenario] = {
     "log.runs.RunQueries.start_run": Scenario("labelled", TRAIN, repeat_after=False),
     "log.versions.VersionQueries.add_version": Scenario("labelled", TRAIN, repeat_after=False),
     "log.versions.VersionQueries.go_live": Scenario("labelled", TRAIN, repeat_after=False),
+    "log.versions.VersionQueries.fall_back": Scenario(
+        "twice", ONCE, _a_damaged_model, breaks_model=True
+    ),
     "log.versions.VersionQueries.roll_back": Scenario(
         "twice", ("models", "rollback"), repeat_after=False
     ),

@@ -177,12 +177,27 @@ def _keep_picture(folder: Path) -> None:
     PictureFolder(folder, 1_000_000).keep("ab-thumb.jpg", b"\xff\xd8 a picture \xff\xd9")
 
 
+def warm_up() -> None:
+    """Import and prepare once what nearly every command would in its fork: most of its time."""
+    import tempfile
+
+    import apscheduler.triggers.cron  # noqa: F401
+    import psutil  # noqa: F401
+
+    import monitor.backbone.small_engine
+    import monitor.cli
+    import monitor.once
+    import monitor.service
+    import monitor.station  # noqa: F401
+    from monitor.log.species_log import SpeciesLog
+
+    with tempfile.TemporaryDirectory() as folder:  # alembic, and the mappers of all tables
+        SpeciesLog(Path(folder) / "trapwatch.db", create=True).close()
+
+
 def serve() -> None:
     """Read one JSON request a line, run each in a fork, answer with its exit status."""
-    import monitor.cli
-    import monitor.service
-    import monitor.station
-
+    warm_up()
     for line in sys.stdin:
         request = json.loads(line)
         if request["arguments"][0] == "train":

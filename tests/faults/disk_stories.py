@@ -173,3 +173,18 @@ STORIES = {
     "backup": Story("labelled", BACKUP, _backed_up),
     "migration": Story("old", ONCE, _migrated, _migrated),
 }
+
+
+def go_on(stations: Stations, drill: Drill, story: Story) -> list[str]:
+    """What stopped the story is over: the same command, then all that is left to do."""
+    for command in (story.command, ONCE):
+        code = stations.forks.run(drill.config, filled_in(command, drill), stations.output)
+        if code != 0 and not _is_there_already(stations.said()):
+            return [f"{' '.join(command)} fails afterwards: {stations.said()[-300:]}"]
+    left = [str(path.name) for path in (drill.data / "models").glob(".v*")]
+    return story.afterwards(drill) + ([f"left half-written: {left}"] if left else [])
+
+
+def _is_there_already(said: str) -> bool:
+    """A backup that was written before something failed is not written over."""
+    return "exists" in said or "is there already" in said

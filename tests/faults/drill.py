@@ -16,12 +16,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image, ImageDraw
 
 from monitor.log.engine import choose_sqlite
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 COLOURS = {"red fox": (200, 60, 30), "roe deer": (40, 170, 60), "blank": (60, 70, 200)}
+HURRIED = "import monitor.service; monitor.service.TRAINING_TICK_SECONDS = 1.0"
+"""Run in a service before its start: it looks each second whether a training is due."""
 CONFIG = """
 database: {{url: "sqlite:///data/trapwatch.db"}}
 watch: {{folders: [frames], settle_seconds: 0.1, reconcile_seconds: 2}}
@@ -32,6 +35,7 @@ training:
   min_new_labels: {min_new_labels}
   min_labels_per_species: 2
   enabled: {enabled}
+  nice: {nice}
 models: {{directory: data/models}}
 disk: {{warn_mb: {warn_mb}, stop_mb: {stop_mb}}}
 web: {{enabled: {web}, port: {port}}}
@@ -60,17 +64,24 @@ class Drill:
         schedule: str = "0 2 * * *",
         enabled: bool = True,
         min_new_labels: int = 1,
+        nice: int = 0,
         port: int | None = None,
         warn_mb: int = 2,
         stop_mb: int = 1,
     ) -> None:
-        """Write config.yaml; the web pages are served only where a port is given."""
+        """Write config.yaml; the web pages are served only where a port is given.
+
+        Args:
+            nice: how far a training steps back; by default not at all, for beside other tests,
+                which keep every core busy, it would hardly ever get a turn.
+        """
         text = CONFIG.format(
             gap=gap,
             backbone=backbone,
             schedule=schedule,
             enabled=str(enabled).lower(),
             min_new_labels=min_new_labels,
+            nice=nice,
             web=str(port is not None).lower(),
             port=port or 0,
             warn_mb=warn_mb,
@@ -86,9 +97,13 @@ class Drill:
             self.command(*arguments), capture_output=True, text=True, timeout=seconds, check=False
         )
 
-    def command(self, *arguments: str) -> list[str]:
-        """What to start for `trapwatch ARGUMENTS` on this station."""
-        return [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config)]
+    def command(self, *arguments: str, code: str | None = None) -> list[str]:
+        """What to start for `trapwatch ARGUMENTS` on this station; `code` is run in it before."""
+        words = [*arguments, "--config", str(self.config)]
+        if code is None:
+            return [sys.executable, "-m", "monitor", *words]
+        start = f"import sys\nsys.argv = {['trapwatch', *words]}\nfrom monitor.cli import main"
+        return [sys.executable, "-c", f"{code}\n{start}\nmain()"]
 
     @contextmanager
     def service(
@@ -164,6 +179,11 @@ class Zygote:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(json.loads(self._process.stdout.readline()))
+
+    def kill(self) -> None:
+        """kill -9 for the command that another thread runs."""
+        for child in psutil.Process(self._process.pid).children():
+            child.kill()
 
     def close(self) -> None:
         """End it."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from monitor.log.engine import choose_sqlite
 
 from . import shim
-from .disk_stories import ONCE, STORIES, Stations, Story, filled_in
+from .disk_stories import STORIES, Stations, Story, filled_in, go_on
 from .drill import Drill, snapshot
 from .losses import losses
 from .random_kill import processor_name
@@ -75,10 +75,10 @@ def drill_story(
         broken: the protection to take away first; see `PROTECTIONS`.
     """
     story, report, started = STORIES[name], Report(name), time.monotonic()
-    report.calls = _count(stations, story)
+    report.calls = len(calls_of(stations, story))
     for offset, mode in enumerate(modes):
         for n in range(1 + offset % every, report.calls + 1, every):
-            where, faults = _try(stations, story, n, mode, broken, report)
+            where, faults = fail_at(stations, story, n, mode, report, broken)
             report.tries += 1
             report.losses += [f"{where}: {fault}" for fault in faults]
     report.seconds = time.monotonic() - started
@@ -136,19 +136,20 @@ def _is_done(drill: Drill) -> bool:
     return done == sum(drill.sorted not in path.parents for path in drill.files())
 
 
-def _count(stations: Stations, story: Story) -> int:
+def calls_of(stations: Stations, story: Story) -> list[str]:
+    """What a story does to its disk when nothing fails: `number operation path` of each call."""
     drill = stations.station(story.base)
     fault = Fault(drill.root, stations.folder / "notes")
     command = filled_in(story.command, drill)
     code = stations.forks.run(drill.config, command, stations.output, environ=fault.environ())
     assert code == 0, stations.said()
-    return fault.count()
+    return fault.calls()
 
 
-def _try(
-    stations: Stations, story: Story, n: int, mode: str, broken: str | None, report: Report
+def fail_at(
+    stations: Stations, story: Story, n: int, mode: str, report: Report, broken: str | None = None
 ) -> tuple[str, list[str]]:
-    """One failure: (where it was, what was lost)."""
+    """Let the n-th call fail: (where it was, what was lost)."""
     stays, number = MODES[mode]
     drill = stations.station(story.base)
     frames = snapshot(drill.frames)
@@ -167,7 +168,7 @@ def _try(
     faults = story.meanwhile(drill)
     if code == 0:
         faults += [f"it had said that all went well: {loss}" for loss in story.afterwards(drill)]
-    faults += _go_on(stations, drill, story)
+    faults += go_on(stations, drill, story)
     if snapshot(drill.frames) != frames:
         faults.append("a photograph was changed")
     return where, faults
@@ -182,21 +183,6 @@ def _crashes(where: str, code: int, said: str) -> Iterator[str]:
         yield f"{where}: exit status {code}: {said[-200:]}"
     elif code == 1 and not said.strip():
         yield f"{where}: it failed without a word"
-
-
-def _go_on(stations: Stations, drill: Drill, story: Story) -> list[str]:
-    """Space is there again: the same command, then all that is left to do."""
-    for command in (story.command, ONCE):
-        code = stations.forks.run(drill.config, filled_in(command, drill), stations.output)
-        if code != 0 and not _is_there_already(stations.said()):
-            return [f"{' '.join(command)} fails afterwards: {stations.said()[-300:]}"]
-    left = [str(path.name) for path in (drill.data / "models").glob(".v*")]
-    return story.afterwards(drill) + ([f"left half-written: {left}"] if left else [])
-
-
-def _is_there_already(said: str) -> bool:
-    """A backup that was written before something failed is not written over."""
-    return "exists" in said or "is there already" in said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

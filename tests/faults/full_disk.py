@@ -15,14 +15,18 @@ class CannotMount(Exception):
 
 
 @contextmanager
-def small_disk(folder: Path, size_kb: int) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size_kb: int, files: int | None = None) -> Iterator[SmallDisk]:
     """A tmpfs of this size at `folder`.
+
+    Args:
+        files: how many files and folders it can hold; None: as many as the system likes.
 
     Raises:
         CannotMount: this takes root, and a system that allows it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)]
+    options = f"size={size_kb}k" + (f",nr_inodes={files}" if files is not None else "")
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

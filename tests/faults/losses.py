@@ -118,9 +118,11 @@ def _model_losses(drill: Drill) -> list[str]:
     store, found = ModelStore(drill.data / "models"), []
     rows = drill.query("SELECT name, weights_sha256, state FROM model_version")
     set_aside = [name for name, _, state in rows if state in ("retired", "rejected")]
-    for name, sha, _state in rows:
+    for name, sha, state in rows:
         if name in set_aside[:-KEPT] and not store.has_weights(name):
             continue  # of old versions only the card is kept
+        if state == "damaged":
+            continue  # which the log knows
         try:
             store.load(name, sha)
             store.card(name)

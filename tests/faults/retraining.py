@@ -104,6 +104,7 @@ def retrain_while_frames_arrive(
     labelled: int,
     every: float,
     usual_seconds: float,
+    code: str | None = None,
 ) -> Outcome:
     """Label `labelled` frames of a running service and watch it train and swap.
 
@@ -113,11 +114,12 @@ def retrain_while_frames_arrive(
         truth: path below `pool` -> species, in the order of arrival.
         every: seconds between two arrivals.
         usual_seconds: how long to watch what is usual, before the labels.
+        code: run in the service before its start.
     """
     frames = list(truth)
     for frame in frames[:labelled]:
         arrive(frame, pool, drill.frames)
-    with drill.service():
+    with drill.service(command=drill.command("run", code=code)):
         _wait(lambda: _classified(drill) >= labelled, "the first frames are classified")
         with Feeder(frames[labelled:], pool, drill.frames, every) as feeder:
             time.sleep(usual_seconds)

@@ -114,12 +114,14 @@ class Forks:
         *,
         environ: Mapping[str, str] | None = None,
         broken: str | None = None,
+        kill_after: float | None = None,
     ) -> int:
         """The exit status of a command; below 0 if a signal ended it.
 
         Args:
             output: what it prints is put into this file, in the place of what was there.
             broken: the protection to take away first; see shimmed.py.
+            kill_after: so many seconds later it ends at once, as by kill -9, wherever it is.
         """
         output.unlink(missing_ok=True)
         tail = [str(config)] if tuple(arguments) == ("housekeeping",) else ["--config", str(config)]
@@ -129,6 +131,7 @@ class Forks:
             "output": str(output),
             "broken": broken,
             "kill": None,
+            "kill_after": kill_after,
         }
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")

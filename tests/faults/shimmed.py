@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,15 @@ def in_fork(request: dict[str, Any]) -> None:
         acknowledge(shim)
     if request["broken"]:
         BREAKS[request["broken"]]()
+    if request["kill_after"]:
+        # its default action ends the process in the kernel, wherever Python is
+        signal.setitimer(signal.ITIMER_REAL, request["kill_after"])
     crasher._in_fork(request)
 
 
 def serve() -> None:
     """Read one JSON request a line, run each in a fork, answer with its exit status."""
-    import monitor.cli
-    import monitor.once
-    import monitor.service
-    import monitor.station
-    from monitor.log.engine import choose_sqlite
-
-    choose_sqlite()  # before TensorFlow, whose own SQLite would take the place of the wheel's
+    crasher.warm_up()
     for line in sys.stdin:
         request = json.loads(line)
         if request["arguments"][0] == "train":

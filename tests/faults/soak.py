@@ -98,8 +98,18 @@ class Feeder:
         return self._bases[number % len(self._bases)][0]
 
     def empty_cards(self, done: int) -> None:
-        """Remove the folders whose frames are all older than the newest `AHEAD` of `done`."""
-        while self._folders and self._folders[0][0] + 2 * AHEAD < done:
+        """Remove the oldest folders, up to one with a frame that still waits.
+
+        Args:
+            done: how many frames are done; newer ones are done before older ones.
+        """
+        if not self._folders or self._folders[0][0] + 2 * AHEAD >= done:
+            return
+        rows = self._drill.query(
+            "SELECT file.path FROM file JOIN media ON media.id = media_id WHERE status = 'pending'"
+        )
+        waiting = min((int(path[-12:-4]) for (path,) in rows), default=done)
+        while self._folders and self._folders[0][0] + 2 * AHEAD < min(done, waiting + AHEAD):
             shutil.rmtree(self._folders.pop(0)[1])
 
 
@@ -198,7 +208,7 @@ def faults_of(samples: Sequence[Sample]) -> list[str]:
 def soak(drill: Drill, media: int, trainings: int, broken: str | None) -> dict[str, Any]:
     """Run it all; the figures and whatever was found wrong."""
     port = _free_port()
-    drill.configure(schedule="* * * * *", min_new_labels=LABELLED // 2, port=port)
+    drill.configure(schedule="* * * * *", min_new_labels=LABELLED // 2, port=port, nice=15)
     as_it_is = drill.config.read_text().replace("threads: 1, batch_size: 1", "batch_size: 64")
     drill.config.write_text(as_it_is)
     feeder, labelled = Feeder(drill), 0

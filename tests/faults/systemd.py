@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,11 +47,7 @@ def running(
     drill: Drill, ears: Ears, code: str | None = None, **environ: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The service, up and ready; `code` is run in it before its start."""
-    command = None
-    if code is not None:
-        arguments = ["trapwatch", "run", "--config", str(drill.config)]
-        start = f"import sys\nsys.argv = {arguments}\nfrom monitor.cli import main\nmain()"
-        command = [sys.executable, "-c", f"{code}\n{start}"]
+    command = drill.command("run", code=code)
     with drill.service({"NOTIFY_SOCKET": str(ears.path), **environ}, command) as service:
         ears.hear(30, until="READY=1")
         yield service

@@ -36,6 +36,7 @@ EFFECTS = {
     "log.runs.RunQueries.start_run": "SELECT count(*) FROM training_run",
     "log.versions.VersionQueries.add_version": "SELECT count(*) FROM model_version",
     "log.versions.VersionQueries.go_live": "SELECT count(*) FROM act WHERE kind = 'go-live'",
+    "log.versions.VersionQueries.fall_back": "SELECT count(*) FROM act WHERE by = 'station'",
     "log.versions.VersionQueries.roll_back": "SELECT count(*) FROM act WHERE kind = 'roll-back'",
     "log.predictions.PredictionQueries.rescore": "SELECT count(*) FROM prediction",
 }
@@ -69,7 +70,10 @@ def test_a_kill_at_this_write_loses_and_doubles_nothing(
 
     assert zygote.run(drill, *arguments, kill=(place, when, n)) == -9, "the place was not reached"
 
-    assert losses(drill, settled=False) == []
+    found = losses(drill, settled=False)
+    if scenario.breaks_model and when == "before":
+        found = [loss for loss in found if not loss.startswith("broken model")]
+    assert found == []
     if n == 1 and place in EFFECTS:
         assert bool(drill.number(EFFECTS[place])) == (when == "after"), "committed or not, no less"
     _go_on(drill, zygote, scenario, arguments, when)

@@ -6,7 +6,7 @@ import pytest
 
 from . import shim
 from .disk_stories import STORIES, Stations
-from .enospc import drill_service, drill_story
+from .enospc import Report, calls_of, drill_service, drill_story, fail_at
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,3 +39,13 @@ def test_the_service_goes_on_by_itself_when_space_returns(stations: Stations) ->
     print(report)
     assert report.losses == report.crashes == []
     assert report.tries == 1
+
+
+def test_a_version_whose_entry_may_be_found_after_all_is_not_removed(stations: Stations) -> None:
+    story, report = STORIES["train"], Report("train")
+    calls = calls_of(stations, story)
+    (renamed,) = (n for n, call in enumerate(calls) if "rename" in call and "/models/v" in call)
+    entered = next(n for n, c in enumerate(calls) if n > renamed and "fsync" in c and "-wal" in c)
+    where, lost = fail_at(stations, story, entered + 1, "stays full", report)
+    assert "fsync" in where
+    assert lost == report.crashes == []

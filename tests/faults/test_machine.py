@@ -31,4 +31,4 @@ def test_whatever_happens_nothing_is_lost_or_double() -> None:
 
 def test_a_log_that_forgets_labels_is_found_out() -> None:
     with pytest.raises(AssertionError, match=r"newest label|people said"):
-        drive(12, 12, Forgetful, (Phase.generate,))
+        drive(60, 12, Forgetful, (Phase.generate,))

@@ -1,4 +1,4 @@
-"""A service killed at random moments loses nothing; without its protections it would."""
+"""A service, or a command, killed at random moments loses nothing; without protections it would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from . import shim, story_kills
+from .disk_stories import Stations
 from .random_kill import drill_kills
+
+needs_shim = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
 
 
 @pytest.mark.slow
@@ -22,3 +26,21 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
 def test_without_its_protection_the_drill_reports_a_loss(tmp_path: Path) -> None:
     report = drill_kills(tmp_path / "station", 6, seed=1, broken="intake", trainings=False)
     assert any("lost" in loss for loss in report.losses)
+
+
+@pytest.mark.slow
+@needs_shim
+@pytest.mark.parametrize("story", ["backup", "labels", "migration"])
+def test_a_command_killed_at_random_moments_loses_nothing(story: str, stations: Stations) -> None:
+    report = story_kills.Report()
+    story_kills.drill_kills(stations, story, 2, report)
+    assert report.losses == []
+    assert report.kills.total() == 2
+
+
+@pytest.mark.slow
+@needs_shim
+def test_without_transactions_a_killed_command_is_reported(stations: Stations) -> None:
+    report = story_kills.Report()
+    story_kills.drill_kills(stations, "labels", 4, report, broken="transactions")
+    assert report.losses != []

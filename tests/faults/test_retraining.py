@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from .drill import Drill, fill
+from .drill import HURRIED, Drill, fill
 from .retraining import LONGER, retrain_while_frames_arrive
 
+LABELLED = 100
 SLACK_SECONDS = 0.5
 """With the small backbone the usual wait is a few steps of two loops: noise counts there."""
 
@@ -16,16 +17,22 @@ SLACK_SECONDS = 0.5
 @pytest.mark.slow
 def test_no_frame_waits_for_a_training_and_the_swap_drops_none(tmp_path: Path) -> None:
     pool = Drill(tmp_path / "pool")
-    fill(pool, each=50, unlabelled=0)
+    fill(pool, each=35, unlabelled=0)
     (pool.frames / "north" / "broken.jpg").unlink()
     species = {path.name.partition("-")[2]: path.parent.name for path in pool.sorted.rglob("*.JPG")}
-    frames = sorted(pool.frames.rglob("*.JPG"), key=lambda p: int(p.stem[4:]) % 50)
+    frames = sorted(pool.frames.rglob("*.JPG"), key=lambda p: int(p.stem[4:]) % 35)
     truth = {p.relative_to(pool.frames): species[p.name].replace("_", " ") for p in frames}
     drill = Drill(tmp_path / "station")
-    drill.configure(schedule="* * * * *", min_new_labels=200)
+    drill.configure(schedule="* * * * *", min_new_labels=LABELLED, nice=5)
 
     outcome = retrain_while_frames_arrive(
-        drill, pool.frames, truth, labelled=200, every=0.12, usual_seconds=5
+        drill,
+        pool.frames,
+        truth,
+        labelled=LABELLED,
+        every=0.12,
+        usual_seconds=3,
+        code=HURRIED,
     )
 
     print(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from monitor.web.api import (
+    alerts,
     charts,
     deployments,
     events,
@@ -13,6 +14,7 @@ from monitor.web.api import (
     me,
     media,
     models,
+    outages,
     review,
     sightings,
     species,
@@ -23,6 +25,8 @@ from monitor.web.problems import RESPONSES
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 for part in (
     deployments,
+    outages,
+    alerts,
     sightings,
     events,
     labels,

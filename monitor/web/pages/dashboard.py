@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from monitor.domain import Sighting
 from monitor.privacy import hides, hides_from_viewers
+from monitor.silence import OutageState
 from monitor.status import status_of
 from monitor.web import standing
 from monitor.web.parts import Here, Parts
@@ -58,6 +59,7 @@ def dashboard(request: Request, here: Here, who: Viewer) -> Response:
         clock=standing.clock(facts["now"], zone),
         words=standing,
         troubles=standing.troubles(facts),
+        proposed=sum(one.state is OutageState.PROPOSED for one in here.log.outages()),
         thumbs=_newest(here, who),
         today_species=_by_species(facts["today"]),
         silent=_recent_and_long(facts["silent_deployments"]),

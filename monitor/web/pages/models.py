@@ -21,8 +21,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/models")
 def models(request: Request, here: Here, who: Viewer) -> Response:
     """Every version, newest first."""
-    versions = here.log.versions()
-    back = cards.rolls_back_to(versions)
+    versions, back = here.log.versions(), cards.rolls_back_to(here.log)
     return page(request, "models.html", versions=versions, back=back, **_words(here))
 
 

@@ -1,44 +1,11 @@
 // The dashboard: figures that renew themselves, charts drawn when they come into view.
 
 import { element, get } from "./api.js";
+import { renewForEver } from "./live.js";
 
 const REFRESH_SECONDS = 30;
 const TRAINING_SECONDS = 5;
 const LONGEST_RETRY_SECONDS = 60;
-
-// The server renders the page's figures; the same page, asked again, renews them: one wording.
-async function refresh() {
-  const stale = document.getElementById("stale");
-  try {
-    const answer = await fetch("/", { credentials: "same-origin", headers: { Accept: "text/html" } });
-    if (answer.redirected) return location.reload();
-    if (!answer.ok) throw new Error(`the station answered ${answer.status}`);
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const old of document.querySelectorAll("[data-live]")) renew(old, fresh.getElementById(old.id));
-    stale.textContent = "";
-  } catch {
-    stale.textContent = "The station cannot be reached: these figures are old. It is asked again.";
-  }
-}
-
-function renew(old, fresh) {
-  if (!fresh || old.contains(document.activeElement)) return;
-  for (const details of old.parentElement.querySelectorAll("details[open]")) {
-    const same = details.id === fresh.id ? fresh : fresh.querySelector(`#${CSS.escape(details.id)}`);
-    if (same) same.open = true;
-  }
-  if (old.outerHTML !== fresh.outerHTML) old.replaceWith(document.importNode(fresh, true));
-}
-
-function refreshForEver() {
-  const trains = document.getElementById("training")?.dataset.running === "yes";
-  setTimeout(async () => {
-    if (!document.hidden) await refresh();
-    refreshForEver();
-  }, (trains ? TRAINING_SECONDS : REFRESH_SECONDS) * 1000);
-}
-
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 
 // Charts. Each drawing has a number: an answer that comes late, for an old choice, is dropped.
 const choice = document.getElementById("choice");
@@ -139,4 +106,4 @@ choice.addEventListener("submit", (event) => event.preventDefault());
 period.addEventListener("change", drawAll);
 species.addEventListener("change", drawAll);
 drawAll();
-refreshForEver();
+renewForEver(() => (document.getElementById("training")?.dataset.running === "yes" ? TRAINING_SECONDS : REFRESH_SECONDS));

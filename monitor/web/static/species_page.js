@@ -1,7 +1,7 @@
 // The species list: found by any name; changed by administrators, every change a recorded act.
 
-import { element, get, post, say, visitor } from "./api.js";
-import { askName } from "./frame.js";
+import { element, get, post } from "./api.js";
+import { askIn } from "./dialogs.js";
 
 const filter = document.getElementById("filter");
 const rows = () => [...document.querySelectorAll("#list tbody tr")];
@@ -33,35 +33,7 @@ async function renew() {
   if (history.open) tellHistory();
 }
 
-// Opens a dialog; `act` gets its form and does the thing, and what it throws is told there.
-async function ask(id, fill, act) {
-  if (!visitor.name && !(await askName())) return;
-  const dialog = document.getElementById(id);
-  const form = dialog.querySelector("form");
-  const problem = dialog.querySelector("[role=alert]");
-  form.reset();
-  problem.textContent = "";
-  fill(form.elements, dialog);
-  form.onsubmit = async (event) => {
-    if (event.submitter?.value !== "yes") return;
-    event.preventDefault();
-    event.submitter.disabled = true;
-    problem.textContent = "";
-    try {
-      const done = await act(form.elements, dialog);
-      if (done) {
-        dialog.close();
-        say(done);
-      }
-      await renew();
-    } catch (error) {
-      problem.textContent = error.message;
-    } finally {
-      event.submitter.disabled = false;
-    }
-  };
-  dialog.showModal();
-}
+const ask = (id, fill, act) => askIn(id, fill, act, renew);
 
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
