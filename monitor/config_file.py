@@ -116,6 +116,8 @@ def apply_environment(
             node = node[parent]
         if not isinstance(node, dict):
             faults.append(f"{name}: '{'.'.join(parents)}' holds no keys")
+        elif any("\ud800" <= letter <= "\udfff" for letter in text):
+            faults.append(f"{name}: is not UTF-8 text")
         elif is_text(tuple(keys)):
             node[leaf] = text
         else:
@@ -134,7 +136,10 @@ def _weight(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
     """How many values a node stands for, aliases followed; infinite if it holds itself."""
     if node not in known:
         known[node] = math.inf
-        parts = node.value if not isinstance(node, yaml.ScalarNode) else ()
+        scalar = isinstance(node, yaml.ScalarNode)
+        if scalar:
+            node.value.encode()  # ValueError on half a letter, like "\ud800": no text to be printed
+        parts = () if scalar else node.value
         nodes = [n for part in parts for n in (part if isinstance(part, tuple) else (part,))]
         known[node] = 1 + sum(_weight(part, known) for part in nodes)
     return known[node]

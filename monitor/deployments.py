@@ -18,6 +18,7 @@ from monitor.domain import iso_utc, shown_path
 
 COLUMNS = ("deployment", "path", "latitude", "longitude", "start", "end", "clock_shift_seconds")
 MOST_SHIFT_SECONDS = 100 * 366 * 86400
+MOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ def _parse_all(
     unknown = [name for name in names if name not in COLUMNS]
     if missing or unknown:
         known = ", ".join(COLUMNS)
-        return [], [f"columns missing: {missing}, unknown: {unknown}; known are {known}"]
+        odd = unknown[:MOST_SHOWN]
+        return [], [f"columns missing: {missing}, unknown: {odd}; known are {known}"]
     rows: list[DeploymentRow] = []
     faults = []
     facts: dict[str, dict[str, Any]] = {}

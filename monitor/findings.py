@@ -101,7 +101,7 @@ def _alerts(told: Told) -> Iterator[Finding]:
     failing = told.value.get("failing") or {}
     for channel, why in dict(failing).items():
         words = f"alerts do not get through over {channel}: {why}"
-        advice = "trapwatch alerts test; they are kept and sent again"
+        advice = "to try it: trapwatch alerts test; what could not be sent is kept, and sent later"
         yield Finding("alerts", Level.DEGRADED, words, advice)
     if not failing:
         yield Finding("alerts", Level.OK, "alerts get through")

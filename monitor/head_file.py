@@ -19,6 +19,9 @@ FACTS = ("classes", "layout", "temperature")
 OPTIONAL_FACTS = ("tail_sha256", "coverage", "parts", "strange_above")
 """Fields that may be None, and are then not in the file: older ones have none of them."""
 
+TOO_MUCH = (AttributeError, OverflowError, RecursionError)
+"""What JSON from elsewhere raises besides: another kind of value, a number or a depth too large."""
+
 
 def head_bytes(head: Head) -> bytes:
     """A head as a safetensors file. Raises ValueError, in words, if it is not a sound one."""
@@ -53,7 +56,7 @@ def head_from_bytes(content: bytes) -> Head:
             fields["parts"] = tuple(int(length) for length in fields["parts"])
         fields["temperature"] = float(fields["temperature"])
         head = Head(**fields)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, *TOO_MUCH) as error:
         raise ValueError(f"it does not hold a head: {error!r}") from error
     _check(head)
     return head
@@ -62,7 +65,7 @@ def head_from_bytes(content: bytes) -> Head:
 def _check(head: Head) -> None:
     """Raise ValueError unless shapes agree and every number is finite."""
     names = head.classes
-    if not names or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
+    if not names or not all(isinstance(n, str) for n in names) or len(set(names)) != len(names):
         raise ValueError("its classes are not different names")
     _check_layout(head)
     if head.parts is not None and (min(head.parts) < 1 or sum(head.parts) != head.mean.size):

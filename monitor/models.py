@@ -173,6 +173,7 @@ class ModelStore:
         file = self.path(name) / CARD_FILE
         try:
             card = json.loads(_read(file, MAX_HEAD_BYTES))
+            json.dumps(card, ensure_ascii=False, allow_nan=False).encode()  # whoever asks shows it
         except (ValueError, RecursionError) as error:
             raise _damaged(file, f"it is not JSON: {error}") from error
         if not isinstance(card, dict):

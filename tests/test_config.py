@@ -171,6 +171,48 @@ def test_numbers_that_no_clock_can_wait_for_are_faults(faults, value):
         assert len(faults(f"{key}: {value}}}")) == 1
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "too many values"),
+        (MERGES, "too many values"),
+        ("a: &a {b: *a}\n", "one that holds itself"),
+        ("a: " + "[" * 3000, "nested too deep"),
+        ("web: {port: !!int ''}\n", "not of its kind"),
+        ("web: {port: !!bool maybe}\n", "not of its kind"),
+        ("station: {name: !!timestamp x}\n", "not of its kind"),
+        ("station: {name: 0001-01-01T00:00:00+23:59}\n", "not of its kind"),
+        ("station: {name: !!python/object/apply:os.getcwd []}\n", "could not determine"),
+        ('station: {name: "\\ud800"}\n', "is not YAML"),
+        ("#" * 200_000, "larger than 100,000 bytes"),
+    ],
+)
+def test_a_file_that_means_harm_is_refused_in_words_and_at_once(read, text, words):
+    with pytest.raises(ConfigError, match=words):
+        read(text)
+
+
+def test_a_value_in_the_environment_that_means_harm_is_a_fault(faults):
+    assert faults("", TRAPWATCH_STATION__NAME="\udcff") == [
+        "TRAPWATCH_STATION__NAME: is not UTF-8 text"
+    ]
+    for text in (BOMB, "[" * 3000, "!!int ''", "0001-01-01T00:00:00+23:59"):
+        (fault,) = faults("", TRAPWATCH_WEB__PORT=text)
+        assert fault.startswith("web.port: ")
+        assert len(fault) < 400
+
+
+def test_a_number_of_thousands_of_digits_is_a_fault(faults):
+    (fault,) = faults("web: {port: 0x" + "f" * 9000 + "}\n")
+    assert "a number without end" in fault
+
+
 def test_a_path_with_a_zero_byte_is_a_fault(faults):
     assert faults('watch: {folders: ["a\\0b"]}')[0].startswith("watch.folders[0]: is no path")
 

@@ -11,6 +11,7 @@ from monitor.log.species_log import open_log
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a training steps back behind all that runs beside it
 def test_the_demo_ends_with_a_live_model_that_names_unlabelled_frames(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,6 +152,12 @@ def test_columns_that_miss_or_nobody_knows_are_named(tmp_path, text):
         read_deployments(written(tmp_path, text), BERLIN)
 
 
+def test_of_thousands_of_unknown_columns_some_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="known are deployment, path") as caught:
+        read_deployments(written(tmp_path, "," * 100_000), BERLIN)
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_list_that_is_not_there_or_no_text_is_an_error_in_words(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_deployments(tmp_path / "none.csv", BERLIN)

@@ -136,6 +136,17 @@ def test_a_file_without_the_columns_is_refused(read, content, words):
         read(content)
 
 
+def test_a_first_line_without_end_is_refused(read):
+    with pytest.raises(ImportFailed, match="its first line is no list of columns"):
+        read("x" * 200_000 + ",path,species\na.jpg,red fox\n")
+
+
+def test_a_zero_byte_is_a_fault_of_its_line(read):
+    fault, row = read("path,species,sex\na.jpg,red fox,f\0\nb.jpg,red fox,\n")
+    assert fault.startswith("line 2: the sex")
+    assert isinstance(row, LabelRow)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ImportFailed, match="cannot be read: No such file"):
         list(rows_of_csv(tmp_path / "none.csv"))

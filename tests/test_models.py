@@ -188,7 +188,9 @@ def test_a_missing_file_is_said_in_words(store: ModelStore) -> None:
         store.card("v0001")
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", "\xff", "[" * 99_999, '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}']
+)
 def test_a_card_that_is_no_card_is_said_in_words(store: ModelStore, text: str) -> None:
     publish(store)
     card = store.directory / "v0001" / "model_card.json"
@@ -225,6 +227,23 @@ def test_an_unsound_head_is_neither_published_nor_loaded(store: ModelStore, what
     content = save(arrays, metadata | {"temperature": json.dumps(head.temperature)})
     with pytest.raises(ValueError, match=what):
         head_from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("fact", "text"),
+    [
+        ("classes", "[[1], [2], [3]]"),
+        ("layout", "[" * 99_999),
+        ("temperature", "1" + "0" * 400),
+        ("parts", "[1e999]"),
+    ],
+)
+def test_facts_that_are_nonsense_fail_in_words(fact: str, text: str) -> None:
+    head = a_head()
+    arrays = {name: getattr(head, name) for name in ("mean", "scale", "weights", "bias")}
+    facts = {name: json.dumps(getattr(head, name)) for name in ("classes", "layout", "temperature")}
+    with pytest.raises(ValueError, match="does not hold a head|not different names"):
+        head_from_bytes(save(arrays, facts | {fact: text}))
 
 
 @given(st.binary(max_size=200))

@@ -67,6 +67,7 @@ def test_a_training_that_is_killed_is_noted_and_waits(drill: Drill, ears: Ears) 
         psutil.Process(service.pid).children()[0].kill()
         wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
         time.sleep(3)  # more than one tick: it would have been started again
+        assert psutil.Process(service.pid).children() == []
         assert drill.number("SELECT count(*) FROM training_run") == 1
         assert stopped(service) == 0
 

@@ -48,7 +48,7 @@ def test_a_name_of_one_species_cannot_become_that_of_another(log):
     assert [row.name for row in log.species()] == ["red fox"]
 
 
-@pytest.mark.parametrize("name", ["", "   ", "_", "\n", "\udcff", "x" * 300])
+@pytest.mark.parametrize("name", ["", "   ", "_", "\n", "\udcff", "fox\0", "\x1b[1m", "x" * 300])
 def test_what_can_be_no_name_is_refused(log, name):
     add(log, "fox")
     with pytest.raises(UnknownSpecies):

@@ -73,7 +73,7 @@ class Tail:
             arrays = load(content)
             length = int.from_bytes(content[:8], "little")
             backbone = json.loads(content[8 : 8 + length])["__metadata__"]["backbone"]
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise TailError(f"it does not hold a tail: {error!r}") from error
         if odd := [name for name, array in arrays.items() if array.dtype != np.float32]:
             raise TailError(f"{odd[0]} is {arrays[odd[0]].dtype}, not float32")

@@ -117,7 +117,10 @@ def how_of(path: Path) -> How:
 
 
 def _csv_rows(reader: csv.DictReader[str], base: Path) -> Iterator[LabelRow | str]:
-    names = reader.fieldnames or []
+    try:
+        names = reader.fieldnames or []
+    except csv.Error as error:
+        raise ImportFailed(f"its first line is no list of columns: {error}") from None
     missing = [name for name in ("path", "species") if name not in names]
     if missing:
         raise ImportFailed(f"the file has no column {' and no column '.join(missing)}")
@@ -160,8 +163,9 @@ def count_of(text: str) -> int:
 
 
 def is_text(text: str) -> bool:
-    """False where bytes were read that are not UTF-8 (they stand as surrogates)."""
-    return text.isprintable() or not any("\ud800" <= c <= "\udfff" for c in text)
+    """False where bytes were read that are not UTF-8 (they stand as surrogates), and where there
+    are zeros, of which UTF-16 is full."""
+    return text.isprintable() or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def shown_text(text: str) -> str:

@@ -42,6 +42,8 @@ def spelled(name: str) -> str:
     except UnicodeEncodeError:
         raise UnknownSpecies(f"the species name {name!a} is not UTF-8 text") from None
     name = " ".join(unicodedata.normalize("NFC", name).split())
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise UnknownSpecies(f"the species name {name!a} holds letters that cannot be seen")
     if not fold(name):
         raise UnknownSpecies("a species needs a name")
     if len(name) > LONGEST_NAME:

@@ -44,7 +44,7 @@ class Checkpoint:
             )
         except FileNotFoundError:
             return Standing()
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             logger.warning("%s cannot be used, fine-tuning starts anew: %s", self.path, error)
             return Standing()
 

@@ -1,4 +1,4 @@
-"""Feeds trapwatch hostile EXIF, CSV files, configs and model directories, and looks what came of it.
+"""Feeds trapwatch hostile EXIF, CSV files, configs and model directories, and counts the faults.
 
 python -m tests.faults.hostile --tries 40000
 python -m tests.faults.hostile --tries 200 --break yaml    must report faults

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from monitor import config_file
 from monitor.alerts.channels import channels_of
 from monitor.config import ConfigError, Settings, load_settings
 from monitor.deployments import compile_pattern
@@ -49,17 +48,23 @@ def _values(canary: Path) -> tuple[bytes, ...]:
     runs = f"!!python/object/apply:os.mkdir ['{canary}']".encode()
     return (
         runs, b"!!python/name:os.system", b"!!python/object/new:os.mkdir", b"!!int ''", b"!!int x",
-        b"!!float x", b"!!float ''", b"!!bool maybe", b"!!timestamp x", b"!!binary '*'", b"!!null x",
-        b"!!set {a, b}", b"!!omap [a: 1]", b"!!pairs [a: 1, a: 2]", b"!!str [a]", b"!!map x", b"!x y",
+        b"!!float x", b"!!float ''", b"!!bool maybe", b"!!timestamp x", b"!!binary '*'",
+        b"!!null x",
+        b"!!set {a, b}", b"!!omap [a: 1]", b"!!pairs [a: 1, a: 2]", b"!!str [a]", b"!!map x",
+        b"!x y",
         b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59", b"2024-02-30", b"190:20:30:99",
-        b"9" * 5000, b"0x" + b"f" * 9000, b"1e999", b"-1", b".nan", b".inf", b"-.inf", b"1_000", b"0o7",
+        b"9" * 5000, b"0x" + b"f" * 9000, b"1e999", b"-1", b".nan", b".inf", b"-.inf", b"1_000",
+        b"0o7",
         b"~", b"", b"[]", b"{}", b"[[[[]]]]", b"{a: {b: {c: d}}}", b"yes", b"'\x00'", b'"\\ud800"',
         b'"\\0"', b'"\\x1b[31m"', b"\xff", b"'" + b"a" * 100_000 + b"'", b"'../../../etc/passwd'",
         b"[" * 2000, b"[" * 300 + b"]" * 300, b"{" * 5000, b"&x [*x]", b"*nobody", b"&a {b: *a}",
         b"'*/0 * * * *'", b"'0-99999999999 * * * *'", b"'* * * * 0-999999999999'", b"'a b c d e'",
-        b"'{deployment}/{deployment}'", b"'{deployment}(((('", b"'{deployment}/" + b"**/" * 30 + b"x'",
-        b"'sqlite:///'", b"'sqlite:////'", b"'Europe'", b"'/etc/localtime'", b"'..'", b"|\n  a\n   b",
-        b">-\n  a", b"? a\n: b", b"- a", b"%TAG", b"@", b"`", b"\t- x", b"a: b: c", b"#", b"'", b'"',
+        b"'{deployment}/{deployment}'", b"'{deployment}(((('",
+        b"'{deployment}/" + b"**/" * 30 + b"x'",
+        b"'sqlite:///'", b"'sqlite:////'", b"'Europe'", b"'/etc/localtime'", b"'..'",
+        b"|\n  a\n   b",
+        b">-\n  a", b"? a\n: b", b"- a", b"%TAG", b"@", b"`", b"\t- x", b"a: b: c", b"#", b"'",
+        b'"',
         b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"[/, /tmp]", b"['', '.', '..', ~]", b"{? [a] : b}",
     )  # fmt: skip
 
@@ -71,7 +76,6 @@ class Subject:
         self._here = folder / "current"
         self._canary = folder / "code-was-run"
         self._values = _values(self._canary)
-        self._loader = config_file.yaml.SafeLoader
         if broken == "yaml":
             _trust_yaml()
 
@@ -117,7 +121,8 @@ def config(rng: random.Random, values: tuple[bytes, ...]) -> bytes:
     elif sort == 6:
         rows = text.splitlines(keepends=True)
         row = rng.randrange(len(rows))
-        rows[row:row] = [rng.choice((b"\tx: 1\n", b"web: {}\n", rows[-1], b"a\n", b"---\n", b"...\n", b"1: 2\n",
+        rows[row:row] = [rng.choice((b"\tx: 1\n", b"web: {}\n", rows[-1], b"a\n", b"---\n",
+            b"...\n", b"1: 2\n",
             b"[a]: b\n", b"!!python/none : 1\n", b"<<: {web: 1}\n", b"<<: x\n", b"source: /\n",
             b"name: x\n", b"? {a: b}\n: c\n"))]  # fmt: skip
         text = b"".join(rows)
@@ -129,11 +134,13 @@ def config(rng: random.Random, values: tuple[bytes, ...]) -> bytes:
         if b"a2" in text and rng.random() < 0.5:
             text = text.replace(b"*a2\n", b"*a8\n").replace(b"*a2}", b"*a8}")
     elif sort == 8:
-        text = rng.choice((b"", b"\0", b"x", b"- a\n- b\n", b"!!python/object:os.x {}", b"%YAML 9.9\n---\n",
+        text = rng.choice((b"", b"\0", b"x", b"- a\n- b\n", b"!!python/object:os.x {}",
+            b"%YAML 9.9\n---\n",
             b"a: 1\n---\nb: 2\n", text.decode().encode("utf-16"), text.decode().encode("utf-32"),
             b"\xef\xbb\xbf" + text, text.replace(b"\n", b"\r"), text.replace(b"  ", b"\t"),
             b"web: {" + b"a: {" * rng.choice((50, 400, 5000)), b"x: " + b"[" * 9000, b"? " * 3000,
-            b"- " * 3000, b"&a " * 50, b"#" * 3_000_000, b"a: b\n" * 300_000, text * 40))  # fmt: skip
+            b"- " * 3000, b"&a " * 50, b"#" * 3_000_000, b"a: b\n" * 300_000,
+            text * 40))  # fmt: skip
     else:
         text = text + rng.choice(values)
     return text
@@ -150,8 +157,10 @@ def environment(rng: random.Random, values: tuple[bytes, ...]) -> dict[str, str]
     """None, or settings of which some are nonsense."""
     if rng.random() < 0.6:
         return {}
-    names = ("WEB__PORT", "STATION__NAME", "WATCH__FOLDERS", "A__B", "WEB__PORT__X", "__", "DATABASE__URL",
-        "ALERTS__URLS", "CLASSIFIER", "WEB__", "TRAINING__GATE__METRIC", "STATION__TIMEZONE", "SOURCE__X",
+    names = ("WEB__PORT", "STATION__NAME", "WATCH__FOLDERS", "A__B", "WEB__PORT__X", "__",
+        "DATABASE__URL",
+        "ALERTS__URLS", "CLASSIFIER", "WEB__", "TRAINING__GATE__METRIC", "STATION__TIMEZONE",
+        "SOURCE__X",
         "TRAINING__SCHEDULE", "DEPLOYMENTS__PATH_PATTERN", "ALERTS__URLS__X")  # fmt: skip
     value = rng.choice((*values, _bomb("list"), _bomb("merge"), b"{" * 900, b"[a, *a]"))
     text = os.fsdecode(value).replace("\0", "")

@@ -32,12 +32,14 @@ SANE_TIME = b"2024:05:01 06:30:00"
 DATES = (
     b"0000:00:00 00:00:00", b"9999:99:99 99:99:99", b"2024:02:30 00:00:00", b"1970:01:01 00:00:00",
     b"2100:12:31 23:59:60", b"0001:01:01 00:00:00", b"    :  :     :  :  ", b"2024-05-01T06:30:00Z",
-    b"2024:05:01 06:30:00+99:99", b"-124:05:01 06:30:00", b"\xd9\xa2\xd9\xa0", b"2024:05:01", b"\0" * 20,
+    b"2024:05:01 06:30:00+99:99", b"-124:05:01 06:30:00", b"\xd9\xa2\xd9\xa0", b"2024:05:01",
+    b"\0" * 20,
     b"2" * 5000, b"2024:05:01 06:30:00.999999999999",
 )  # fmt: skip
 TEXTS = (
-    b"", b"\xff\xfe\x00\xd8\x00", b"\xed\xa0\x80", b"A" * 9_000, b"\x1b[31mred\x07", b"\0" * 9, b"=cmd()",
-    b"<script>", "‮txt".encode(), b"\xc0\xaf", b"RECONYX\0UNKNOWN", b"\r\n\r\n", b"%s%n{0}",
+    b"", b"\xff\xfe\x00\xd8\x00", b"\xed\xa0\x80", b"A" * 9_000, b"\x1b[31mred\x07", b"\0" * 9,
+    b"=cmd()",
+    b"<script>", b"\xe2\x80\xaetxt", b"\xc0\xaf", b"RECONYX\0UNKNOWN", b"\r\n\r\n", b"%s%n{0}",
 )  # fmt: skip
 TYPES = {
     1: 1,
@@ -152,8 +154,10 @@ def photograph(rng: random.Random) -> tuple[bytes, bool]:
 def tiff(rng: random.Random, *, tame: bool = False) -> bytes:
     """A block of EXIF with an IFD, and another that it points to; sorts of nonsense in both."""
     order = rng.choice("<>")
-    first = [_entry(rng, tag, order) for tag in IFD0 if rng.random() < 0.7 and tag != 0x8769]
-    second = [_entry(rng, tag, order) for tag in EXIF_IFD if rng.random() < 0.7]
+    first = [
+        _entry(rng, tag, order, tame=tame) for tag in IFD0 if rng.random() < 0.7 and tag != 0x8769
+    ]
+    second = [_entry(rng, tag, order, tame=tame) for tag in EXIF_IFD if rng.random() < 0.7]
     if tame:
         first = [entry for entry in first if entry[0] not in TIMES]
         second = [entry for entry in second if entry[0] not in TIMES]
@@ -170,7 +174,7 @@ def tiff(rng: random.Random, *, tame: bool = False) -> bytes:
     return head + one + _ifd(order, sorted(second, key=lambda e: e[0]), start + len(one), after)
 
 
-def _entry(rng: random.Random, tag: int, order: str) -> Entry:
+def _entry(rng: random.Random, tag: int, order: str, *, tame: bool = False) -> Entry:
     kind = rng.choice((2, 2, 2, 7, *TYPES))
     if kind in (5, 10):
         value = struct.pack(
@@ -183,7 +187,8 @@ def _entry(rng: random.Random, tag: int, order: str) -> Entry:
     else:
         value = rng.choice((*TEXTS, rng.randbytes(rng.choice((1, 2, 4, 8, 300)))))
     count = max(1, len(value) // TYPES[kind])
-    if rng.random() < 0.08:
+    value = value.ljust(TYPES[kind], b"\0")
+    if not tame and rng.random() < 0.08:  # Pillow reads no tag behind such a one
         count = rng.choice((0, 1, 2**16, 2**31, 2**32 - 1))
     return tag, kind, count, value
 
@@ -222,7 +227,8 @@ def _block(rng: random.Random) -> bytes:
             (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + rng.randbytes(60)),
             (0xE1, b"Exif\0\0" + tiff(rng)),
             (0xE2, b"MPF\0" + tiff(rng)),
-            (0xE2, b"ICC_PROFILE\0" + bytes((rng.randrange(256), rng.randrange(256))) + rng.randbytes(99)),
+            (0xE2, b"ICC_PROFILE\0" + bytes((rng.randrange(256),
+                rng.randrange(256))) + rng.randbytes(99)),
             (0xED, b"Photoshop 3.0\08BIM" + rng.randbytes(40)),
             (0xEE, b"Adobe" + rng.randbytes(7)),
             (0xFE, rng.choice(TEXTS)),
