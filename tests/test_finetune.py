@@ -21,6 +21,7 @@ from monitor.training.finetune import (
     Tuned,
     fine_tune,
 )
+from monitor.training.tuning import set_aside
 
 NARROW = Architecture("narrow", "Narrow", ((1, 4), (1, 4), (1, 4), (1, 6), (1, 6)), "none.h5")
 CHANNELS, BEFORE, FILTERS = 512, 8, 6
@@ -157,3 +158,11 @@ def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(tmp_path: Path, damag
         Checkpoint(path, "these labels").drop()
     asked = Checkpoint(path, "others" if damage == "other labels" else "these labels")
     assert asked.load() == Standing()
+
+
+def test_a_species_of_one_event_is_learnt_and_not_set_aside() -> None:
+    y = np.array([0, 0, 1, 1, 2, 2])
+    tenth = np.array([True, False, True, True, False, False])
+    assert set_aside(tenth, y).tolist() == [True, False, False, False, False, False]
+    with pytest.raises(NotTuned, match="nothing can be set aside"):
+        set_aside(y < 2, y)

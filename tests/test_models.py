@@ -242,7 +242,7 @@ def test_facts_that_are_nonsense_fail_in_words(fact: str, text: str) -> None:
     head = a_head()
     arrays = {name: getattr(head, name) for name in ("mean", "scale", "weights", "bias")}
     facts = {name: json.dumps(getattr(head, name)) for name in ("classes", "layout", "temperature")}
-    with pytest.raises(ValueError, match="does not hold a head|not different names"):
+    with pytest.raises(ValueError, match=r"does not hold a head|not different names"):
         head_from_bytes(save(arrays, facts | {fact: text}))
 
 

@@ -110,11 +110,9 @@ def _tune(
 ) -> TunedHead:
     network = architecture_of(bench.options.backbone)
     layout = layout_of(bench.options.backbone)
-    aside = make_folds(dataset.train, bench.training.seed, TENTHS) == 0
-    if aside.all():
-        raise NotTuned("the labels all come from one event, so that nothing can be set aside")
-    start = fit_on(dataset, ~aside, warm)  # it must not have seen what is set aside
     samples = samples_of(dataset.train, dataset.classes)
+    aside = set_aside(make_folds(dataset.train, bench.training.seed, TENTHS) == 0, samples.y)
+    start = fit_on(dataset, ~aside, warm)  # it must not have seen what is set aside
     weights = balanced_weights(samples.y, len(dataset.classes), warm.shares)
     source = StoredMaps(
         store, tuple(m.sha256 for m in plan.train), frozen_length(layout, bench.first_block), views
@@ -155,6 +153,22 @@ def _tune(
     started = replace(warm, head=start)
     fitted = _fitted(tuned, started, dataset, samples.y, aside, tail.name_on(warm.head.layout))
     return TunedHead(tail, fitted, made, tuned.history)
+
+
+def set_aside(tenth: npt.NDArray[np.bool_], y: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """What may be set aside of a tenth: a species that would have no label left is learnt instead.
+
+    Args:
+        tenth: bool (n,).
+        y: int64 (n,), classes.
+
+    Raises:
+        NotTuned: nothing is left to be set aside.
+    """
+    aside = tenth & np.isin(y, y[~tenth])
+    if not aside.any():
+        raise NotTuned("of each species all labels come from one event: nothing can be set aside")
+    return aside
 
 
 def _fitted(

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
+
 
 def place_of_write() -> str | None:
     """The nearest function of monitor/ on the stack, by its write helper; None: it only reads."""

@@ -96,14 +96,16 @@ def crafted(content: bytes, rng: random.Random) -> bytes:
             rng.randrange(7),
             rng.choice(("mean", "scale", "weights", "bias", "thresholds")),
         )
-        if sort == 0 and name in header:
-            header[name]["dtype"] = rng.choice(DTYPES)
-        elif sort == 1 and name in header:
-            header[name]["shape"] = rng.choice(
+        entry = header.get(name)
+        lies = entry if isinstance(entry, dict) else {}
+        if sort == 0:
+            lies["dtype"] = rng.choice(DTYPES)
+        elif sort == 1:
+            lies["shape"] = rng.choice(
                 ([], [0], [8], [-1], [2**40, 2**40], [1] * 70, [3, 8], [8, 3], "x", [2.5], None)
             )
-        elif sort == 2 and name in header:
-            header[name]["data_offsets"] = rng.choice(
+        elif sort == 2:
+            lies["data_offsets"] = rng.choice(
                 ([0, 0], [0, 2**63], [32, 0], [-1, 4], [0], [0, 32], "x")
             )
         elif sort == 3:

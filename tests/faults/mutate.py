@@ -2,6 +2,9 @@
 
 python -m tests.faults.mutate --mutants 10000
 python -m tests.faults.mutate --mutants 0 --backbone vgg16      peak memory of a real run
+
+What else a file can hold against the program, EXIF, CSV files, configs and model directories, is
+in `hostile`.
 """
 
 from __future__ import annotations
