@@ -147,6 +147,11 @@ def test_a_zero_byte_is_a_fault_of_its_line(read):
     assert isinstance(row, LabelRow)
 
 
+def test_a_name_that_nobody_could_write_is_a_fault_of_its_line(read):
+    (fault,) = read("path,species,by\na.jpg,red fox," + "x" * 100_000 + "\n")
+    assert fault == "line 2: the by has 100,000 letters; at most 1,000"
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ImportFailed, match="cannot be read: No such file"):
         list(rows_of_csv(tmp_path / "none.csv"))

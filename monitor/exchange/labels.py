@@ -11,6 +11,8 @@ from pathlib import Path
 from monitor.domain import How, Observation, TrapwatchError, shown_path
 
 COLUMNS = ("path", "species", "count", "by", "sex", "life_stage", "behaviour")
+LONGEST_WORDS = 1000
+LONGEST_SHOWN = 100
 
 
 class ImportFailed(TrapwatchError):
@@ -142,8 +144,7 @@ def _csv_row(row: dict[str, str | None], place: str, base: Path) -> LabelRow:
     if "\0" in facts["path"]:
         raise ValueError("the path holds a zero byte")
     for name in COLUMNS[1:]:
-        if not is_text(facts[name]):
-            raise ValueError(f"the {name} {shown_text(facts[name])} is not UTF-8")
+        must_be_words(name, facts[name])
     observation = Observation(
         facts["species"],
         count_of(facts["count"]) if facts["count"] else None,
@@ -160,6 +161,14 @@ def count_of(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text)):
         raise ValueError(f"the count '{text[:40]}' is no whole number from 1 to 999999")
     return int(text)
+
+
+def must_be_words(name: str, text: str) -> None:
+    """Raise ValueError, in words, for a cell that is no text, or longer than anybody writes."""
+    if not is_text(text):
+        raise ValueError(f"the {name} {shown_text(text)[:LONGEST_SHOWN]} is not UTF-8")
+    if len(text) > LONGEST_WORDS:
+        raise ValueError(f"the {name} has {len(text):,} letters; at most {LONGEST_WORDS:,}")
 
 
 def is_text(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from monitor.exchange.labels import ImportFailed, is_text, shown_text
+from monitor.exchange.labels import ImportFailed, is_text, must_be_words
 from monitor.log.engine import LogError
 from monitor.log.species_list import SpeciesEntry
 
@@ -99,8 +99,7 @@ def _entry(row: dict[str, str | None]) -> SpeciesEntry:
     if not facts["species"]:
         raise ValueError("the species has no name")
     for name in COLUMNS:
-        if not is_text(facts[name]):
-            raise ValueError(f"the {name} {shown_text(facts[name])} is not UTF-8")
+        must_be_words(name, facts[name])
     languages = {
         column: value
         for column, value in row.items()

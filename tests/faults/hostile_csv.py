@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from monitor.exchange import labels as labels_page
 from monitor.exchange import species as species_page
 from monitor.exchange.labels import ImportFailed, ImportReport, LabelRow, import_labels, rows_of_csv
 from monitor.exchange.species import SpeciesReport, import_species
+from monitor.log.species_log import SpeciesLog
 from monitor.station import Station
 
 from .drill import COLOURS, Drill, fill
@@ -91,7 +91,8 @@ class Subject:
         fill(self._drill, each=1, unlabelled=1)
         self._station = Station(load_settings(self._drill.config, {}))
         self._paths = sorted(str(p) for p in self._drill.frames.rglob("*.JPG"))
-        self._station.take_in_file(os.fsencode(self._paths[0]))
+        for name in COLOURS:  # or a misspelt one comes first, and the right name is asked about
+            self._station.log.add_species(name, "hostile", How.CSV, utc_now())
 
     def _labels(self, rng: random.Random) -> tuple[str, list[str]]:
         made = labels(rng, self._paths)
@@ -105,7 +106,7 @@ class Subject:
             lost = [f"wrong: refused, but {said} labels are in the log"] if said else []
             return f"labels refused: {_few(error)}", [*lost, *_printable(str(error))]
         rows = self._drill.query(ACTS, before)
-        faults = list(_against_the_log(self._drill, report, rows, made, before))
+        faults = list(_against_the_log(self._station.log, self._drill, report, rows, made, before))
         again = self._import(file)
         if again.labelled:
             faults.append(f"double: said again, {again.labelled} labels more")
@@ -138,7 +139,7 @@ class Subject:
             report, again = self._import_species(file), self._import_species(file)
         except ImportFailed as error:
             return f"species refused: {_few(error)}", _printable(str(error))
-        faults = _printable(json.dumps(asdict(report), ensure_ascii=False))
+        faults = [fault for text in report.faults for fault in _printable(text)]
         after = self._station.log.species()
         json.dumps([asdict(row) for row in after], ensure_ascii=False).encode()
         if len(after) - before != report.added:
@@ -276,24 +277,26 @@ def _written(rows: Sequence[Sequence[str]], end: str, delimiter: str = ",") -> b
 
 
 def _against_the_log(
-    drill: Drill, report: ImportReport, rows: list[tuple[Any, ...]], made: Made, before: int
+    log: SpeciesLog,
+    drill: Drill,
+    report: ImportReport,
+    rows: list[tuple[Any, ...]],
+    made: Made,
+    before: int,
 ) -> Iterator[str]:
     """What the report says, against what is in the log and what was in the file."""
     labels = drill.number("SELECT count(*) FROM label WHERE id > ?", before)
     if labels != report.labelled:
         yield f"wrong: {report.labelled} labels told, {labels} in the log"
-    yield from _printable(json.dumps(asdict(report), ensure_ascii=False))
-    for row in rows:
-        json.dumps(row, ensure_ascii=False).encode()
+    for text in (*report.faults, *report.new_species, json.dumps(rows, ensure_ascii=False)):
+        yield from _printable(text)
     if any(not fault.startswith("line ") for fault in report.faults):
         yield f"wrong: no line is told: {report.faults[:2]}"
-    said = Counter((path, name, count) for path, name, count, *_ in rows)
-    yield from (f"lost: {row}" for row in made.good if not said[row] and not _known(drill, row))
-
-
-def _known(drill: Drill, row: tuple[str, str, int]) -> bool:
-    """True if it had been said by a file before."""
-    return any((path, name, count) == row for path, name, count, *_ in drill.query(ACTS, 0))
+    said = {(path, name, count) for path, name, count, *_ in drill.query(ACTS, 0)}
+    for path, species, count in made.good:
+        name = log.species_named(species)  # an earlier file may have called it otherwise
+        if (path, name, count) not in said:
+            yield f"lost: {path}, {species} x {count}"
 
 
 def _printable(text: str) -> list[str]:

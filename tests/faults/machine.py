@@ -14,12 +14,11 @@ import argparse
 import hashlib
 import shutil
 import sys
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -215,33 +214,23 @@ def _of_a_file_that_went(fault: str, there: set[str]) -> bool:
     return fault.startswith("still pending: ") and fault.rsplit(" ", 1)[1] not in there
 
 
-def drive(
-    examples: int,
-    steps: int,
-    machine: type[StationMachine] = StationMachine,
-    phases: Sequence[Phase] = tuple(Phase),
-) -> None:
-    """Let hypothesis try so many stories of at most so many steps.
-
-    Args:
-        phases: without `Phase.shrink` what fails is not made shorter.
-    """
-    machine.zygote = Zygote()
+def drive(examples: int, steps: int) -> None:
+    """Let hypothesis try so many stories of at most so many steps."""
+    StationMachine.zygote = Zygote()
     try:
         run_state_machine_as_test(
-            machine,
+            StationMachine,
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=steps,
                 deadline=None,
-                phases=phases,
                 database=None,
                 suppress_health_check=list(HealthCheck),
                 print_blob=False,
             ),
         )
     finally:
-        machine.zygote.close()
+        StationMachine.zygote.close()
 
 
 def main() -> int:
