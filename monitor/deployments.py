@@ -18,7 +18,7 @@ from monitor.domain import iso_utc, shown_path
 
 COLUMNS = ("deployment", "path", "latitude", "longitude", "start", "end", "clock_shift_seconds")
 MOST_SHIFT_SECONDS = 100 * 366 * 86400
-MOST_SHOWN = 5
+MOST_SHOWN, LONGEST_SHOWN = 5, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _parse_all(
     unknown = [name for name in names if name not in COLUMNS]
     if missing or unknown:
         known = ", ".join(COLUMNS)
-        odd = unknown[:MOST_SHOWN]
+        odd = [name[:LONGEST_SHOWN] for name in unknown[:MOST_SHOWN]]
         return [], [f"columns missing: {missing}, unknown: {odd}; known are {known}"]
     rows: list[DeploymentRow] = []
     faults = []
@@ -124,7 +124,8 @@ def _parse_all(
         try:
             row = _parse(line, zone)
             if facts.setdefault(row.name, row.values()) != row.values():
-                raise ValueError(f"'{row.name}' is listed above with another place, time or clock")
+                shown = row.name[:LONGEST_SHOWN]
+                raise ValueError(f"'{shown}' is listed above with another place, time or clock")
             rows.append(row)
         except (ValueError, OverflowError) as error:
             faults.append(f"line {reader.line_num}: {error}")
@@ -163,7 +164,7 @@ def _number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"'{text}' is no number")
+        raise ValueError(f"'{text[:LONGEST_SHOWN]}' is no number")
     return value
 
 
@@ -186,5 +187,6 @@ def _moment(text: str | None, zone: ZoneInfo, *, whole_day: bool = False) -> dat
         if whole_day and len(text.strip()) == len("2026-01-31"):
             moment += timedelta(days=1)
     except (ValueError, OverflowError):
-        raise ValueError(f"'{text}' is no time; write one like 2026-05-31T14:30") from None
+        shown = text[:LONGEST_SHOWN]
+        raise ValueError(f"'{shown}' is no time; write one like 2026-05-31T14:30") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)

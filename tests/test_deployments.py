@@ -156,6 +156,11 @@ def test_of_thousands_of_unknown_columns_some_are_named(tmp_path):
     with pytest.raises(ConfigError, match="known are deployment, path") as caught:
         read_deployments(written(tmp_path, "," * 100_000), BERLIN)
     assert len(str(caught.value)) < 1000
+    long = "x" * 100_000
+    lines = "".join(f"{long},a,{value}\n" for value in (f"{long},", f",{long}", "1,", "2,"))
+    with pytest.raises(ConfigError) as caught:
+        read_deployments(written(tmp_path, f"deployment,path,latitude,start\n{lines}"), BERLIN)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_list_that_is_not_there_or_no_text_is_an_error_in_words(tmp_path):

@@ -150,6 +150,8 @@ def test_a_zero_byte_is_a_fault_of_its_line(read):
 def test_a_name_that_nobody_could_write_is_a_fault_of_its_line(read):
     (fault,) = read("path,species,by\na.jpg,red fox," + "x" * 100_000 + "\n")
     assert fault == "line 2: the by has 100,000 letters; at most 1,000"
+    (fault,) = read("path,species\n" + "x" * 100_000 + ",red fox\n")
+    assert fault.startswith("line 2: the path is longer than")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

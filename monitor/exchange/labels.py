@@ -11,6 +11,7 @@ from pathlib import Path
 from monitor.domain import How, Observation, TrapwatchError, shown_path
 
 COLUMNS = ("path", "species", "count", "by", "sex", "life_stage", "behaviour")
+LONGEST_PATH = 4095  # Linux's PATH_MAX
 LONGEST_WORDS = 1000
 LONGEST_SHOWN = 100
 
@@ -141,6 +142,8 @@ def _csv_row(row: dict[str, str | None], place: str, base: Path) -> LabelRow:
         raise ValueError("no path")
     if not facts["species"]:
         raise ValueError("no species")
+    if len(facts["path"]) > LONGEST_PATH:
+        raise ValueError(f"the path is longer than {LONGEST_PATH:,} letters, as none can be")
     if "\0" in facts["path"]:
         raise ValueError("the path holds a zero byte")
     for name in COLUMNS[1:]:
