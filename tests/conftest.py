@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from logbook import fill
 
+from monitor.__main__ import main
 from monitor.log.species_log import SpeciesLog
 
+Run = Callable[..., tuple[int, str, str]]
 CONFIG = """\
 station: {name: test, timezone: Europe/Berlin}
 classifier: {backbone: small, threads: 1}
@@ -45,3 +50,33 @@ def filled(config: Path) -> Iterator[SpeciesLog]:
     """The station's log, with something in every table."""
     with fill(config.parent / "data" / "trapwatch.db") as log:
         yield log
+
+
+@pytest.fixture
+def run(config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command: (exit code, stdout, stderr)."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        arguments = ["trapwatch", *map(str, words), "--config", str(config)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return code, *capfd.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def ask(run: Run) -> Callable[..., Any]:
+    """Runs a command that must do, and reads its JSON."""
+
+    def command(*words: object) -> Any:
+        code, out, err = run(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return command

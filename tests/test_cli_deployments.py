@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,9 +10,7 @@ from hypothesis import strategies as st
 from logbook import DAWN, GAP, NOW, frames, item, rows
 from reviewers import Web
 
-from monitor.__main__ import main
 from monitor.log.clock_corrections import Correction, shift_of
-from monitor.log.species_log import SpeciesLog
 from monitor.moments import NoMoment
 from monitor.moments import shift_of as shift_written
 from monitor.web.accounts import Role
@@ -23,40 +19,9 @@ SHOWN = "SELECT captured_wall, captured_local, captured_at FROM media ORDER BY p
 
 
 @pytest.fixture
-def run(config, monkeypatch, capfd):
-    """Runs a command: (exit code, stdout, stderr)."""
-
-    def command(*words):
-        arguments = ["trapwatch", "deployments", *map(str, words), "--config", str(config)]
-        monkeypatch.setattr(sys, "argv", arguments)
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        return code, *capfd.readouterr()
-
-    return command
-
-
-@pytest.fixture
-def ask(run):
-    """Runs a command that must do, and reads its JSON."""
-
-    def command(*words):
-        code, out, err = run(*words, "--json")
-        assert code == 0, err
-        return json.loads(out)
-
-    return command
-
-
-@pytest.fixture
-def log(config):
-    """The station's log."""
-    with SpeciesLog(config.parent / "data" / "trapwatch.db", create=True) as log:
-        yield log
+def run(run):
+    """Runs `trapwatch deployments …`: (exit code, stdout, stderr)."""
+    return lambda *words: run("deployments", *words)
 
 
 def test_the_list_tells_frames_days_outages_and_clocks(log, run, ask):

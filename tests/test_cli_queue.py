@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
 from cached import LAYOUT, cache, scene
 from logbook import NOW, frames, predict, say
 
-from monitor.__main__ import main
 from monitor.domain import ModelState
 from monitor.log.species_log import SpeciesLog
-
-
-@pytest.fixture
-def run(config, monkeypatch, capfd):
-    """Runs a command: (exit code, stdout, stderr)."""
-
-    def command(*words):
-        arguments = ["trapwatch", *map(str, words), "--config", str(config)]
-        monkeypatch.setattr(sys, "argv", arguments)
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        return code, *capfd.readouterr()
-
-    return command
-
-
-@pytest.fixture
-def ask(run):
-    """Runs a command that must do, and reads its JSON."""
-
-    def command(*words):
-        code, out, err = run(*words, "--json")
-        assert code == 0, err
-        return json.loads(out)
-
-    return command
-
-
-@pytest.fixture
-def log(config):
-    """The station's log."""
-    with SpeciesLog(config.parent / "data" / "trapwatch.db", create=True) as log:
-        yield log
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def warm_up() -> None:
         SpeciesLog(Path(folder) / "trapwatch.db", create=True).close()
 
 
-def serve() -> None:
+def serve(in_fork: Callable[[dict[str, Any]], NoReturn]) -> None:
     """Read one JSON request a line, run each in a fork, answer with its exit status."""
     warm_up()
     for line in sys.stdin:
@@ -208,12 +208,13 @@ def serve() -> None:
             import monitor.training.run  # noqa: F401
         child = os.fork()
         if child == 0:
-            _in_fork(request)
+            in_fork(request)
         _, status = os.waitpid(child, 0)
         print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
 
 
-def _in_fork(request: dict[str, Any]) -> NoReturn:
+def run_in_fork(request: dict[str, Any]) -> NoReturn:
+    """Run a request's command, its output in a file; ends the process."""
     code = 1
     try:
         out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -238,7 +239,7 @@ def _in_fork(request: dict[str, Any]) -> NoReturn:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
-        serve()
+        serve(run_in_fork)
     else:
         arm(sys.argv[1], sys.argv[2], int(sys.argv[3]))
         run(sys.argv[5:])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from monitor.log.engine import choose_sqlite
 
@@ -58,6 +60,22 @@ class Stations:
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
         return self.root
+
+
+@contextmanager
+def temporary_stations(prefix: str) -> Iterator[Stations]:
+    """Stations in a temporary folder, whose commands go through the fault library."""
+    folder, forks = Path(mkdtemp(prefix=prefix)), Forks()
+    try:
+        yield Stations(folder, forks)
+    finally:
+        forks.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shares(total: int, names: Sequence[str]) -> dict[str, int]:
+    """So many tries, spread evenly over stories."""
+    return {n: total // len(names) + (i < total % len(names)) for i, n in enumerate(names)}
 
 
 def filled_in(command: tuple[str, ...], drill: Drill) -> tuple[str, ...]:

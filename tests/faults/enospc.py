@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import argparse
 import errno
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from monitor.log.engine import choose_sqlite
 
 from . import shim
-from .disk_stories import STORIES, Stations, Story, filled_in, go_on
+from .disk_stories import STORIES, Stations, Story, filled_in, go_on, temporary_stations
 from .drill import Drill, snapshot
 from .losses import losses
 from .random_kill import processor_name
-from .shim import Fault, Forks, preloaded
+from .shim import Fault, preloaded
 
 PROTECTIONS = ("transactions",)
 MODES = {
@@ -195,11 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if reason := shim.why_not():
         parser.error(reason)
-    folder, forks = Path(tempfile.mkdtemp(prefix="enospc-")), Forks()
     print(f"machine: {processor_name()}")
     bad = 0
-    try:
-        stations = Stations(folder, forks)
+    with temporary_stations("enospc-") as stations:
         for name in chosen.stories:
             report = drill_story(
                 stations, name, every=chosen.every, modes=chosen.modes, broken=chosen.broken
@@ -210,9 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report = drill_service(stations, range(1, 420, 20 * chosen.every))
             print(report, flush=True)
             bad += len(report.losses) + len(report.crashes)
-    finally:
-        forks.close()
-        shutil.rmtree(folder, ignore_errors=True)
     return int(bool(bad))
 
 

@@ -14,7 +14,6 @@ import argparse
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,11 +23,11 @@ from pathlib import Path
 from monitor.log.engine import choose_sqlite
 
 from . import shim
-from .disk_stories import ONCE, STORIES, Stations, Story, filled_in
+from .disk_stories import ONCE, STORIES, Stations, Story, filled_in, shares, temporary_stations
 from .drill import Drill, snapshot
 from .random_kill import processor_name
 from .replay import KEPT, VARIANTS, Disk, Operation, marks, put, read_record
-from .shim import Fault, Forks
+from .shim import Fault
 
 PROTECTIONS = ("sync",)
 ALL_TOLD = "labels"
@@ -192,17 +191,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if reason := shim.why_not():
         parser.error(reason)
-    folder, forks = Path(tempfile.mkdtemp(prefix="power-cut-")), Forks()
     report, started = Report(), time.monotonic()
-    try:
-        stations, names = Stations(folder, forks), chosen.stories
-        for n, name in enumerate(names):
-            cuts = chosen.cuts // len(names) + (n < chosen.cuts % len(names))
+    with temporary_stations("power-cut-") as stations:
+        for name, cuts in shares(chosen.cuts, chosen.stories).items():
             drill_cuts(stations, name, cuts, report, seed=chosen.seed, broken=chosen.broken)
             print(f"{name}: {cuts} cuts, {len(report.losses)} losses so far", flush=True)
-    finally:
-        forks.close()
-        shutil.rmtree(folder, ignore_errors=True)
     report.seconds = time.monotonic() - started
     print(f"machine: {processor_name()}\n{report}")
     return int(bool(report.losses or report.crashes))

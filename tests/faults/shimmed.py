@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -73,7 +73,7 @@ def break_sync() -> None:
 BREAKS = {"transactions": break_transactions, "sync": break_sync}
 
 
-def in_fork(request: dict[str, Any]) -> None:
+def in_fork(request: dict[str, Any]) -> NoReturn:
     """Let the faults of a request begin, and run its command."""
     shim = ctypes.CDLL(None)
     os.environ.update(request["environ"])
@@ -85,24 +85,8 @@ def in_fork(request: dict[str, Any]) -> None:
     if request["kill_after"]:
         # its default action ends the process in the kernel, wherever Python is
         signal.setitimer(signal.ITIMER_REAL, request["kill_after"])
-    crasher._in_fork(request)
-
-
-def serve() -> None:
-    """Read one JSON request a line, run each in a fork, answer with its exit status."""
-    crasher.warm_up()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["arguments"][0] == "train":
-            import keras  # noqa: F401  once for all trainings
-
-            import monitor.training.run  # noqa: F401
-        child = os.fork()
-        if child == 0:
-            in_fork(request)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+    crasher.run_in_fork(request)
 
 
 if __name__ == "__main__":
-    serve()
+    crasher.serve(in_fork)

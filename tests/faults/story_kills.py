@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from . import shim
-from .disk_stories import STORIES, Stations, filled_in, go_on
+from .disk_stories import STORIES, Stations, filled_in, go_on, shares, temporary_stations
 from .drill import snapshot
 from .enospc import PROTECTIONS
 from .random_kill import processor_name
-from .shim import Forks
 
 
 @dataclass(slots=True)
@@ -106,16 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if reason := shim.why_not():
         parser.error(reason)
-    folder, forks, report = Path(tempfile.mkdtemp(prefix="kills-")), Forks(), Report()
-    try:
-        stations, names = Stations(folder, forks), chosen.stories
-        for n, name in enumerate(names):
-            kills = chosen.kills // len(names) + (n < chosen.kills % len(names))
+    report = Report()
+    with temporary_stations("kills-") as stations:
+        for name, kills in shares(chosen.kills, chosen.stories).items():
             drill_kills(stations, name, kills, report, seed=chosen.seed, broken=chosen.broken)
             print(f"{name}: {kills} kills, {len(report.losses)} losses so far", flush=True)
-    finally:
-        forks.close()
-        shutil.rmtree(folder, ignore_errors=True)
     print(f"machine: {processor_name()}\n{report}")
     return int(bool(report.losses))
 
