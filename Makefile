@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test coverage lint screenshots clean
+.PHONY: install demo test faults coverage lint screenshots clean
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ demo: install
 
 test: install $(BROWSER)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+faults: install
+	$(BIN)/python -m tests.faults.long_forms $(FORMS)
 
 coverage: install $(BROWSER)
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from logbook import GAP, item, predict, publish, say
@@ -377,8 +378,10 @@ def test_many_cameras_that_fell_silent_are_one_alert() -> None:
         Outage(n, f"cam{n}", NOW, None, OutageState.PROPOSED, None, None, None, NOW)
         for n in range(30)
     ]
-    (alert,) = rules.silent_alerts(outages)
+    (alert,) = rules.silent_alerts(outages, ZoneInfo("Africa/Nairobi"))
     assert alert.subject == "30 cameras are silent" and "and 20 more" in alert.body
+    at = NOW + timedelta(hours=3)
+    assert f"cam0: no frame since {at:%Y-%m-%d %H:%M} EAT" in alert.body, "by the station's clock"
 
 
 def test_a_camera_given_up_years_ago_is_not_told(stand: Stand) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source
+from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source, parse_iso_utc
 from monitor.log.alerts import NewAlert
 from monitor.log.runs import RunRow
 from monitor.silence import Outage
@@ -79,11 +81,14 @@ def species_alert(
     return NewAlert("species", seen.key, subject, body, frame.media_id)
 
 
-def training_alerts(runs: Sequence[RunRow], after: int) -> tuple[list[NewAlert], int]:
+def training_alerts(
+    runs: Sequence[RunRow], after: int, zone: ZoneInfo
+) -> tuple[list[NewAlert], int]:
     """Trainings that failed since the run `after`: the first of each row of failures.
 
     Args:
         runs: the newest, the newest first.
+        zone: in which people read times.
 
     Returns:
         and the last run that has ended, up to which all is told.
@@ -96,18 +101,23 @@ def training_alerts(runs: Sequence[RunRow], after: int) -> tuple[list[NewAlert],
         if run.id > after:
             after = run.id
             if fails and not failed:
-                body = f"The training of {run.started_at} failed: {run.message}. "
+                at = _shown(parse_iso_utc(run.started_at), zone)
+                body = f"The training of {at} failed: {run.message}. "
                 body += "It is tried again by itself. The live model stays as it is."
                 alerts.append(NewAlert("training", "training", "a training failed", body))
         failed = fails
     return alerts, after
 
 
-def silent_alerts(proposed: Sequence[Outage]) -> list[NewAlert]:
+def _shown(moment: datetime, zone: ZoneInfo) -> str:
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+
+
+def silent_alerts(proposed: Sequence[Outage], zone: ZoneInfo) -> list[NewAlert]:
     """Cameras that have newly fallen silent, in one alert: after a storm it may be all of them."""
     if not proposed:
         return []
-    lines = [f"{o.deployment}: no frame since {o.start:%Y-%m-%d %H:%M} UTC" for o in proposed]
+    lines = [f"{o.deployment}: no frame since {_shown(o.start, zone)}" for o in proposed]
     more = len(lines) - MOST_NAMED
     if more > 0:
         lines[MOST_NAMED:] = [f"and {more} more"]

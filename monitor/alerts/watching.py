@@ -148,8 +148,8 @@ def _worth_telling(
 
 def _station(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:
     """Trainings, the live model, silent cameras, and what happens once."""
-    log = station.log
-    alerts, run = rules.training_alerts(log.runs(30), seen["run"])
+    log, zone = station.log, station.settings.station.zone
+    alerts, run = rules.training_alerts(log.runs(30), seen["run"], zone)
     live, reason = _live(station)
     if (alert := rules.model_alert(seen["live"], live, reason)) is not None:
         alerts.append(alert)
@@ -175,7 +175,8 @@ def _silent(station: Station, after: int, now: datetime) -> tuple[list[NewAlert]
         for o in new
         if o.state is OutageState.PROPOSED and o.end is None and now - o.start < ABANDONED
     ]
-    return rules.silent_alerts(silent), max((o.id for o in new), default=after)
+    zone = station.settings.station.zone
+    return rules.silent_alerts(silent, zone), max((o.id for o in new), default=after)
 
 
 def _deadly(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:

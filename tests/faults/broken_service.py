@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
+from monitor import imaging
 from monitor.cli import main
 from monitor.domain import shown_path
 from monitor.log import media
@@ -53,7 +55,14 @@ def break_memory() -> None:
     media.MediaQueries.take_in = take_in_and_keep  # type: ignore[method-assign]
 
 
+def break_refusing() -> None:
+    """Whatever a reader of images raises goes up as it is."""
+    imaging._refused_in_words = nullcontext  # type: ignore[assignment]
+
+
+BREAKS = {"intake": break_intake, "leak": break_memory, "refusing": break_refusing}
+
 if __name__ == "__main__":
-    {"intake": break_intake, "leak": break_memory}[sys.argv[1]]()
+    BREAKS[sys.argv[1]]()
     sys.argv = ["trapwatch", *sys.argv[2:]]
     main()

@@ -4,7 +4,8 @@
     python tests/faults/crasher.py --serve      many runs, each in a fork: see `Zygote` in drill.py
 
 A place is the function of monitor/ that commits or renames, like
-`log.media.MediaQueries.take_in`. Nothing in the product knows of this.
+`log.media.MediaQueries.take_in`. Nothing in the product knows of this. A request may also name a
+protection to take away, to see that the drills would notice (`BREAKS`).
 """
 
 from __future__ import annotations
@@ -69,6 +70,33 @@ def arm(place: str, when: str, n: int) -> None:
     os.link = bomb.around(os.link)
     opened = CacheFile._open
     CacheFile._open = lambda file: _Cache(opened(file), bomb)  # type: ignore[method-assign]
+
+
+def break_transactions() -> None:
+    """SQLite commits each statement by itself."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    execute = DefaultDialect.do_execute
+
+    def do_execute(dialect: Any, cursor: Any, statement: str, *rest: Any, **more: Any) -> None:
+        begins = statement.startswith("BEGIN")
+        execute(dialect, cursor, "SELECT 1" if begins else statement, *rest, **more)
+
+    DefaultDialect.do_execute = do_execute  # type: ignore[method-assign]
+
+
+def break_sync() -> None:
+    """SQLite never waits for the disk."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def begin(connection: Any) -> None:
+        connection.connection.dbapi_connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "begin", begin)
+
+
+BREAKS = {"transactions": break_transactions, "sync": break_sync}
 
 
 class _Cache:
@@ -222,6 +250,8 @@ def run_in_fork(request: dict[str, Any]) -> NoReturn:
         os.dup2(nothing, 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        if request["broken"]:
+            BREAKS[request["broken"]]()
         if request["kill"]:
             arm(*request["kill"])
         run(request["arguments"])

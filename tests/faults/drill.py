@@ -97,9 +97,18 @@ class Drill:
             self.command(*arguments), capture_output=True, text=True, timeout=seconds, check=False
         )
 
-    def command(self, *arguments: str, code: str | None = None) -> list[str]:
-        """What to start for `trapwatch ARGUMENTS` on this station; `code` is run in it before."""
+    def command(
+        self, *arguments: str, code: str | None = None, broken: str | None = None
+    ) -> list[str]:
+        """What to start for `trapwatch ARGUMENTS` on this station; `code` is run in it before.
+
+        Args:
+            broken: the protection to take away first; see `broken_service.BREAKS`.
+        """
         words = [*arguments, "--config", str(self.config)]
+        if broken is not None:
+            script = str(Path(__file__).with_name("broken_service.py"))
+            return [sys.executable, script, broken, *words]
         if code is None:
             return [sys.executable, "-m", "monitor", *words]
         start = f"import sys\nsys.argv = {['trapwatch', *words]}\nfrom monitor.cli import main"
@@ -167,14 +176,25 @@ class Zygote:
             text=True,
         )
 
-    def run(self, drill: Drill, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
-        """The exit status of a command; -9 if it was killed. Its output goes to output.txt."""
+    def run(
+        self,
+        drill: Drill,
+        *arguments: str,
+        kill: tuple[str, str, int] | None = None,
+        broken: str | None = None,
+    ) -> int:
+        """The exit status of a command; -9 if it was killed. Its output goes to output.txt.
+
+        Args:
+            broken: the protection to take away first; see `crasher.BREAKS`.
+        """
         special = arguments[0] in ("render", "write-weights", "keep-picture")
         if arguments in (("housekeeping",), ("review",), ("propose",), ("tell",)):
             arguments = (*arguments, str(drill.config))
         elif not special:
             arguments = (*arguments, "--config", str(drill.config))
-        request = {"arguments": arguments, "kill": kill, "output": str(drill.output)}
+        output = str(drill.output)
+        request = {"arguments": arguments, "kill": kill, "output": output, "broken": broken}
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

@@ -2,6 +2,7 @@
 asked after each step.
 
     python -m tests.faults.machine --examples 100 --steps 30
+    python -m tests.faults.machine --examples 20 --break labels      must fail
 
 Frames are added, copied, renamed, replaced and removed, cards are pulled and put back, people
 label and undo, runs end or are killed at one of their writes. What fails is made as short as
@@ -18,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -27,6 +28,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
+from monitor.log.engine import choose_sqlite
 
 from .drill import COLOURS, Drill, Zygote, draw_frame
 from .losses import losses
@@ -214,12 +217,32 @@ def _of_a_file_that_went(fault: str, there: set[str]) -> bool:
     return fault.startswith("still pending: ") and fault.rsplit(" ", 1)[1] not in there
 
 
-def drive(examples: int, steps: int) -> None:
-    """Let hypothesis try so many stories of at most so many steps."""
+class Forgetful(StationMachine):
+    """The negative control: a station whose log forgets each label at once."""
+
+    def _run(self, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
+        code = super()._run(*arguments, kill=kill)
+        if arguments[:2] == ("label", "set"):
+            log = choose_sqlite().module.connect(str(self.drill.data / "trapwatch.db"))
+            log.execute("UPDATE media SET label_id = NULL")
+            log.commit()
+            log.close()
+        return code
+
+
+MACHINES = {None: StationMachine, "labels": Forgetful}
+
+
+def drive(examples: int, steps: int, broken: str | None = None) -> None:
+    """Let hypothesis try so many stories of at most so many steps.
+
+    Args:
+        broken: the protection to take away first; what fails then is not made short.
+    """
     StationMachine.zygote = Zygote()
     try:
         run_state_machine_as_test(
-            StationMachine,
+            MACHINES[broken],
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=steps,
@@ -227,6 +250,7 @@ def drive(examples: int, steps: int) -> None:
                 database=None,
                 suppress_health_check=list(HealthCheck),
                 print_blob=False,
+                phases=[Phase.generate] if broken else list(Phase),
             ),
         )
     finally:
@@ -238,8 +262,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=20)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--break", dest="broken", choices=["labels"])
     chosen = parser.parse_args()
-    drive(chosen.examples, chosen.steps)
+    drive(chosen.examples, chosen.steps, chosen.broken)
     print(f"{chosen.examples} stories of up to {chosen.steps} steps: nothing lost, nothing double")
     return 0
 

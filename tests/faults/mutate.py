@@ -2,6 +2,7 @@
 
 python -m tests.faults.mutate --mutants 10000
 python -m tests.faults.mutate --mutants 0 --backbone vgg16      peak memory of a real run
+python -m tests.faults.mutate --mutants 50 --break refusing     must report
 
 What else a file can hold against the program, EXIF, CSV files, configs and model directories, is
 in `hostile`.
@@ -29,6 +30,7 @@ from .random_kill import REAL_FRAMES, processor_name
 
 HARD_INPUTS = REAL_FRAMES.parent / "hard-inputs"
 MOST_BYTES = 1.6e9
+PROTECTIONS = ("refusing",)
 BIGGEST_SOURCE = 400_000
 """Mutants are made of smaller files, so that ten thousand of them fit on a disk."""
 
@@ -107,8 +109,19 @@ def _image_name(name: str) -> str:
     return name if Path(name).suffix.lower() in SUFFIXES else f"{name}.jpg"
 
 
-def feed(root: Path, mutants: int, *, seed: int = 0, backbone: str = "small") -> Report:
-    """Take in originals and mutants with one `run --once` in a process of its own."""
+def feed(
+    root: Path,
+    mutants: int,
+    *,
+    seed: int = 0,
+    backbone: str = "small",
+    broken: str | None = None,
+) -> Report:
+    """Take in originals and mutants with one `run --once` in a process of its own.
+
+    Args:
+        broken: the protection to take away first; see `PROTECTIONS`.
+    """
     drill, report = Drill(root), Report()
     drill.configure(backbone=backbone)
     originals = sources(root / "drawn")
@@ -119,7 +132,8 @@ def feed(root: Path, mutants: int, *, seed: int = 0, backbone: str = "small") ->
     before = snapshot(drill.frames)
     started = time.monotonic()
     with open(drill.output, "ab") as output:
-        process = subprocess.Popen(drill.command("run", "--once"), stdout=output, stderr=output)
+        command = drill.command("run", "--once", broken=broken)
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         while process.poll() is None:
             report.peak_bytes = max(report.peak_bytes, _peak_bytes(process.pid))
             time.sleep(0.02)
@@ -166,10 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backbone", default="small", choices=("small", "vgg16"))
+    parser.add_argument("--break", dest="broken", choices=PROTECTIONS)
     parser.add_argument("--keep", type=Path, help="a new folder to work in, kept afterwards")
     chosen = parser.parse_args(arguments)
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="mutate-"))
-    report = feed(folder, chosen.mutants, seed=chosen.seed, backbone=chosen.backbone)
+    report = feed(
+        folder, chosen.mutants, seed=chosen.seed, backbone=chosen.backbone, broken=chosen.broken
+    )
     print(report)
     if not chosen.keep:
         shutil.rmtree(folder, ignore_errors=True)

@@ -133,7 +133,7 @@ def drill_kills(
     """
     drill, report, rng = Drill(root), Report(), random.Random(seed)
     drill.configure(schedule="* * * * *", min_new_labels=4)
-    command = _command(drill, broken)
+    command = drill.command("run", broken=broken)
     started = time.monotonic()
     said: dict[int, str] = {}
     with Camera(drill.frames, seed, 40 * kills, 0.06) as camera:
@@ -161,13 +161,6 @@ def drill_kills(
     _count(drill, report)
     report.seconds = time.monotonic() - started
     return report
-
-
-def _command(drill: Drill, broken: str | None) -> Sequence[str] | None:
-    if broken is None:
-        return None
-    script = Path(__file__).with_name("broken_service.py")
-    return [sys.executable, str(script), broken, "run", "--config", str(drill.config)]
 
 
 def settle(drill: Drill) -> None:

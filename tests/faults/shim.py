@@ -120,7 +120,7 @@ class Forks:
 
         Args:
             output: what it prints is put into this file, in the place of what was there.
-            broken: the protection to take away first; see shimmed.py.
+            broken: the protection to take away first; see `crasher.BREAKS`.
             kill_after: so many seconds later it ends at once, as by kill -9, wherever it is.
         """
         output.unlink(missing_ok=True)

@@ -1,8 +1,4 @@
-"""Runs trapwatch commands with faults, each in a fork; started by `shim.Forks` with LD_PRELOAD.
-
-Each request may name a protection to take away, to see that the drills would notice:
-`transactions` (every statement is committed by itself) and `sync` (PRAGMA synchronous=OFF).
-"""
+"""Runs trapwatch commands with faults, each in a fork; started by `shim.Forks` with LD_PRELOAD."""
 
 from __future__ import annotations
 
@@ -46,33 +42,6 @@ def acknowledge(shim: ctypes.CDLL) -> None:
     DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
 
 
-def break_transactions() -> None:
-    """SQLite commits each statement by itself."""
-    from sqlalchemy.engine.default import DefaultDialect
-
-    execute = DefaultDialect.do_execute
-
-    def do_execute(dialect: Any, cursor: Any, statement: str, *rest: Any, **more: Any) -> None:
-        begins = statement.startswith("BEGIN")
-        execute(dialect, cursor, "SELECT 1" if begins else statement, *rest, **more)
-
-    DefaultDialect.do_execute = do_execute  # type: ignore[method-assign]
-
-
-def break_sync() -> None:
-    """SQLite never waits for the disk."""
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def begin(connection: Any) -> None:
-        connection.connection.dbapi_connection.execute("PRAGMA synchronous=OFF")
-
-    event.listen(Engine, "begin", begin)
-
-
-BREAKS = {"transactions": break_transactions, "sync": break_sync}
-
-
 def in_fork(request: dict[str, Any]) -> NoReturn:
     """Let the faults of a request begin, and run its command."""
     shim = ctypes.CDLL(None)
@@ -80,8 +49,6 @@ def in_fork(request: dict[str, Any]) -> NoReturn:
     shim.shim_start()
     if request["environ"].get("SHIM_RECORD"):
         acknowledge(shim)
-    if request["broken"]:
-        BREAKS[request["broken"]]()
     if request["kill_after"]:
         # its default action ends the process in the kernel, wherever Python is
         signal.setitimer(signal.ITIMER_REAL, request["kill_after"])

@@ -15,33 +15,29 @@ import argparse
 import csv
 import io
 import json
-import shutil
 import socket
 import statistics
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 
-from .drill import COLOURS, Drill, draw_frame
+from .drill import Drill
 from .losses import losses
+from .soak_frames import AHEAD, Feeder
 
 TOP = Path(__file__).parents[2]
-FIRST_MOMENT = datetime(2024, 5, 1, 6)
-EACH = timedelta(seconds=40)
-CAMERAS, FOLDER, LOOKS = 20, 500, 40
-AHEAD = 4000
-"""So many frames may wait for the service."""
 LABELLED = 60
 """Media that are labelled for each training."""
+SWAPPED = 5
+"""After so many trainings people promote the newest version, if the gate kept it out."""
 LOOK_SECONDS = 2.0
 SETTLED_SHARE = 0.2
 FLAT_SHARE, FLAT_MB = 0.10, 25.0
@@ -63,69 +59,61 @@ class Sample:
     data_mb: float
 
 
-class Feeder:
-    """Writes frames, and empties the cards of what the service has done.
+class People:
+    """Label some frames for each training, and now and then prefer another version themselves.
 
-    Attributes:
-        written: frames so far.
+    Args:
+        trainings: how many there shall be, evenly over so many media.
     """
 
-    def __init__(self, drill: Drill) -> None:
-        self.written = 0
-        self._drill = drill
-        self._bases = [(species, base) for species in COLOURS for base in _bases(drill, species)]
-        self._folders: list[tuple[int, Path]] = []
+    def __init__(self, drill: Drill, feeder: Feeder, media: int, trainings: int) -> None:
+        self._drill, self._feeder = drill, feeder
+        self._media, self._trainings = media, trainings
+        self._labelled = self._trained = self._looked = 0
 
-    def write(self, count: int) -> None:
-        """So many more frames."""
-        for _ in range(count):
-            number = self.written
-            folder = self.path_of(number).parent
-            if number % FOLDER < CAMERAS:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._folders.append((number + FOLDER, folder))
-            _, base = self._bases[number % len(self._bases)]
-            self.path_of(number).write_bytes(frame_bytes(base, number))
-            self.written += 1
+    def act(self, done: int) -> bool:
+        """Do what it is time for; say whether that was to label."""
+        trained = trainings_of(self._drill)
+        if trained >= self._looked + SWAPPED:
+            self._looked = trained
+            self._promote()
+        due = done >= (self._labelled + 1) * self._media // (self._trainings + 1)
+        if self._labelled >= self._trainings:  # where trainings came together: one more for each
+            due = self._trained < trained < self._trainings
+        if due:
+            self._label(done)
+            self._labelled += 1
+            self._trained = trained
+        return due
 
-    def path_of(self, number: int) -> Path:
-        """Where a frame is."""
-        camera, card = number % CAMERAS, number // FOLDER
-        return self._drill.frames / f"camera{camera:02}" / f"{card:06}" / f"IMG_{number:08}.JPG"
+    def _promote(self) -> None:
+        newest = "SELECT name, state FROM model_version ORDER BY id DESC LIMIT 1"
+        for name, state in self._drill.query(newest):
+            if state == "rejected":
+                said = self._drill.trapwatch("models", "promote", name, "--by", "Ana", seconds=600)
+                assert said.returncode == 0, said.stderr
 
-    def species_of(self, number: int) -> str:
-        """What a frame shows."""
-        return self._bases[number % len(self._bases)][0]
-
-    def empty_cards(self, done: int) -> None:
-        """Remove the oldest folders, up to one with a frame that still waits.
-
-        Args:
-            done: how many frames are done; newer ones are done before older ones.
-        """
-        if not self._folders or self._folders[0][0] + 2 * AHEAD >= done:
-            return
-        rows = self._drill.query(
-            "SELECT file.path FROM file JOIN media ON media.id = media_id WHERE status = 'pending'"
-        )
-        waiting = min((int(path[-12:-4]) for (path,) in rows), default=done)
-        while self._folders and self._folders[0][0] + 2 * AHEAD < min(done, waiting + AHEAD):
-            shutil.rmtree(self._folders.pop(0)[1])
-
-
-def frame_bytes(base: bytes, number: int) -> bytes:
-    """A JPEG with the number in a comment and its own EXIF time."""
-    moment = (FIRST_MOMENT + number * EACH).strftime("%Y:%m:%d %H:%M:%S").encode()
-    placed = base.replace(FIRST_MOMENT.strftime("%Y:%m:%d %H:%M:%S").encode(), moment)
-    return placed[:2] + b"\xff\xfe" + (10).to_bytes(2, "big") + f"{number:08}".encode() + placed[2:]
+    def _label(self, done: int) -> None:
+        """Some of the newest frames that are done, by CSV."""
+        rows = io.StringIO()
+        writer = csv.writer(rows)
+        writer.writerow(["path", "species"])
+        step, end = (
+            37,
+            done - AHEAD - self._labelled,
+        )  # of all cameras and species, each time others
+        for number in range(max(0, end - LABELLED * step), end, step):
+            writer.writerow([self._feeder.path_of(number), self._feeder.species_of(number)])
+        sheet = self._drill.root / "labels.csv"
+        sheet.write_text(rows.getvalue(), encoding="utf-8")
+        words = ("label", "import", str(sheet), "--by", "Ana", "--new")
+        said = self._drill.trapwatch(*words, seconds=600)
+        assert said.returncode == 0, said.stderr
 
 
-def _bases(drill: Drill, species: str) -> Iterator[bytes]:
-    path = drill.root / "base.jpg"
-    for look in range(LOOKS):
-        draw_frame(path, species, FIRST_MOMENT, look)
-        yield path.read_bytes()
-    path.unlink()
+def trainings_of(drill: Drill) -> int:
+    """Trainings that came to their end."""
+    return drill.number("SELECT count(*) FROM training_run WHERE state = 'succeeded'")
 
 
 class Watch:
@@ -211,12 +199,9 @@ def soak(drill: Drill, media: int, trainings: int, broken: str | None) -> dict[s
     drill.configure(schedule="* * * * *", min_new_labels=LABELLED // 2, port=port, nice=15)
     as_it_is = drill.config.read_text().replace("threads: 1, batch_size: 1", "batch_size: 64")
     drill.config.write_text(as_it_is)
-    feeder, labelled = Feeder(drill), 0
-    command = drill.command("run")
-    if broken is not None:
-        script = str(Path(__file__).with_name("broken_service.py"))
-        command = [sys.executable, script, broken, *command[3:]]
-    with drill.service(command=command) as process:
+    feeder = Feeder(drill)
+    people = People(drill, feeder, media, trainings)
+    with drill.service(command=drill.command("run", broken=broken)) as process:
         watch, moved = Watch(drill, process.pid, port), time.monotonic()
         done = told = 0
         while done < media or trainings_of(drill) < trainings:
@@ -227,12 +212,8 @@ def soak(drill: Drill, media: int, trainings: int, broken: str | None) -> dict[s
             feeder.write(max(0, min(1000, media - feeder.written, AHEAD - feeder.written + done)))
             feeder.empty_cards(done)
             watch.look(done)
-            if labelled < trainings and done >= (labelled + 1) * media // (trainings + 1):
-                _label(drill, feeder, done)
-                labelled, moved = labelled + 1, time.monotonic()
-            elif labelled == trainings and done >= media and not _trains(drill):
-                _label(drill, feeder, done)  # where trainings came together: one more for each
-                time.sleep(LOOK_SECONDS)
+            if people.act(done):
+                moved = time.monotonic()
             if done - told >= media / 50:
                 told = done
                 say(done, media, watch, trainings_of(drill))
@@ -282,31 +263,9 @@ def say(done: int, media: int, watch: Watch, trainings: int) -> None:
         )
 
 
-def trainings_of(drill: Drill) -> int:
-    """Trainings that came to their end."""
-    return drill.number("SELECT count(*) FROM training_run WHERE state = 'succeeded'")
-
-
-def _trains(drill: Drill) -> bool:
-    return drill.number("SELECT count(*) FROM training_run WHERE state = 'running'") > 0
-
-
 def _done(drill: Drill) -> int:
-    return drill.number("SELECT count(*) FROM media WHERE status <> 'pending'")
-
-
-def _label(drill: Drill, feeder: Feeder, done: int) -> None:
-    """Label some of the newest frames that are done, by CSV as a person would."""
-    rows = io.StringIO()
-    writer = csv.writer(rows)
-    writer.writerow(["path", "species"])
-    step = 37  # of all cameras and species
-    for number in range(max(0, done - AHEAD - LABELLED * step), done - AHEAD, step):
-        writer.writerow([feeder.path_of(number), feeder.species_of(number)])
-    sheet = drill.root / "labels.csv"
-    sheet.write_text(rows.getvalue(), encoding="utf-8")
-    said = drill.trapwatch("label", "import", str(sheet), "--by", "Ana", "--new", seconds=600)
-    assert said.returncode == 0, said.stderr
+    pending = "SELECT count(*) FROM media WHERE status = 'pending'"
+    return drill.number(f"SELECT coalesce(max(id), 0) - ({pending}) FROM media")
 
 
 def _free_port() -> int:

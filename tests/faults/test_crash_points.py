@@ -115,6 +115,17 @@ def test_a_bomb_that_is_not_armed_rightly_would_be_noticed(bases: Bases, zygote:
     assert zygote.run(drill, "run", "--once", kill=("log.no.such.place", "before", 1)) == 0
 
 
+def test_without_transactions_a_kill_leaves_a_trace(bases: Bases, zygote: Zygote) -> None:
+    place = "log.labels.LabelQueries.label"
+    scenario = SCENARIOS[place]
+    drill = bases.station(scenario.base)
+    scenario.prepare(drill, zygote)
+    arguments = tuple(a.format(root=drill.root) for a in scenario.arguments)
+    kill = (place, "before", 1)
+    assert zygote.run(drill, *arguments, kill=kill, broken="transactions") == -9
+    assert drill.number(EFFECTS[place]), "written before its commit: the test above would fail"
+
+
 def test_a_loss_would_be_noticed(bases: Bases, zygote: Zygote, tmp_path: Path) -> None:
     drill = bases.station("labelled")
     assert losses(drill) == imported_losses(drill) == []

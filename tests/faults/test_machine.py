@@ -6,25 +6,10 @@ import shutil
 
 import pytest
 
-from monitor.log.engine import choose_sqlite
-
 from .drill import Zygote
-from .machine import StationMachine, drive
+from .machine import Forgetful, drive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-class Forgetful(StationMachine):
-    """A station whose log forgets each label at once."""
-
-    def _run(self, *arguments: str, kill: tuple[str, str, int] | None = None) -> int:
-        code = super()._run(*arguments, kill=kill)
-        if arguments[:2] == ("label", "set"):
-            log = choose_sqlite().module.connect(str(self.drill.data / "trapwatch.db"))
-            log.execute("UPDATE media SET label_id = NULL")
-            log.commit()
-            log.close()
-        return code
 
 
 def test_whatever_happens_nothing_is_lost_or_double() -> None:

@@ -13,3 +13,9 @@ def test_damaged_photographs_never_crash_it_and_none_is_passed_over(tmp_path: Pa
     assert report.faults == []
     assert report.media["classified"] > 30
     assert report.media["rejected"] > 30
+
+
+def test_a_reader_that_is_let_raise_is_found_out(tmp_path: Path) -> None:
+    report = feed(tmp_path / "station", 50, seed=3, broken="refusing")
+    print(report)
+    assert report.faults

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from .drill import Drill, draw_frame
-from .soak import FIRST_MOMENT, Sample, faults_of, frame_bytes, growth, soak
+from .soak import Sample, faults_of, growth, soak
+from .soak_frames import FIRST_MOMENT, frame_bytes
 
 FRAMES = 600
 FLAT = [
