@@ -10,7 +10,10 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
 
 from monitor import imaging
 from monitor.cli import main

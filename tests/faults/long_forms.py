@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from pathlib import Path
 TOP = Path(__file__).parents[2]
 SAVED = TOP / "docs" / "faults"
 LAST_LINES = 60
+"""So much of what a drill said is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +117,20 @@ def run_form(name: str, form: Form) -> bool:
 
 
 def _run(command: str) -> tuple[int, float, str]:
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", *command.split()],
+    started, lines = time.monotonic(), deque[str](maxlen=LAST_LINES)
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", *command.split()],
         cwd=TOP,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
-    said = done.stdout.replace(str(TOP), "").replace(tempfile.gettempdir(), "")
-    lines = said.strip().splitlines()
-    if len(lines) > LAST_LINES:
-        lines = [f"… {len(lines) - LAST_LINES} lines …", *lines[-LAST_LINES:]]
-    return done.returncode, time.monotonic() - started, "\n".join(lines)
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"  {line}", end="", flush=True)
+            lines.append(line.rstrip().replace(str(TOP), "").replace(tempfile.gettempdir(), ""))
+    return process.returncode, time.monotonic() - started, "\n".join(lines)
 
 
 def _heading() -> str:
