@@ -23,8 +23,8 @@ from webclient import served
 
 from monitor.config import load_settings
 from monitor.domain import How, iso_utc, utc_now
+from monitor.effort.silence import OutageState, Reason
 from monitor.log.species_log import open_log
-from monitor.silence import OutageState, Reason
 
 DOCS = Path(__file__).parents[1] / "docs" / "pages"
 DESKTOP, TABLET, PHONE = (1280, 800), (820, 1180), (390, 844)

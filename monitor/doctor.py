@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from monitor.alerts.channels import open_to_others, words_of
-from monitor.backups import folder_of, folders_of
-from monitor.check import FAIL, OK, WARN, Check
-from monitor.classifier_checks import look_at_backbone, look_at_model, look_at_weights
 from monitor.clocks import clock_problem
 from monitor.config import ConfigError, Settings, sqlite_path
 from monitor.deployments import read_deployments
-from monitor.disk import DiskGuard, DiskState
 from monitor.domain import TrapwatchError, iso_utc, utc_now
-from monitor.file_modes import MODE, too_open
-from monitor.health import Level, health_of, heartbeat_words, told_of
-from monitor.label_journal import journal_paths
+from monitor.health.check import FAIL, OK, WARN, Check
+from monitor.health.classifier_checks import look_at_backbone, look_at_model, look_at_weights
+from monitor.health.file_modes import MODE, too_open
+from monitor.health.verdict import Level, health_of, heartbeat_words, told_of
+from monitor.keeping.backups import folder_of, folders_of
+from monitor.keeping.label_journal import journal_paths
 from monitor.locks import LOCK_NAME, is_held
 from monitor.log.backup import backups_in, facts_of
 from monitor.log.engine import LogDamaged, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
+from monitor.resources.disk import DiskGuard, DiskState
 
 RESTORES = (
     "start the service anew: it sets the log aside and restores the newest good backup and the "

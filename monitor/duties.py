@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping
 from monitor.alerts.outbox import SEND_SECONDS, send_what_waits
 from monitor.alerts.watching import FORGET_SECONDS, forget_old_alerts, look_for_news
 from monitor.alerts.watching import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
-from monitor.backing_up import keep_backups
-from monitor.backups import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
-from monitor.cleaning import CLEANING_SECONDS, ROTATION_SECONDS, drop_old_weights, watch_the_disk
-from monitor.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
-from monitor.outages import propose_outages
-from monitor.power import LOOK_SECONDS, tend_power
-from monitor.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
+from monitor.effort.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
+from monitor.effort.outages import propose_outages
+from monitor.keeping.backing_up import keep_backups
+from monitor.keeping.backups import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
+from monitor.keeping.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
+from monitor.resources.cleaning import (
+    CLEANING_SECONDS,
+    ROTATION_SECONDS,
+    drop_old_weights,
+    watch_the_disk,
+)
+from monitor.resources.power import LOOK_SECONDS, tend_power
 from monitor.station import Station
 from monitor.watch import stamp_of
 

@@ -23,8 +23,8 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from monitor.domain import TrapwatchError
-from monitor.formats import format_of
-from monitor.resizing import to_rgb
+from monitor.images.formats import format_of
+from monitor.images.resizing import to_rgb
 
 # Odd EXIF and palettes; process-wide, as `catch_warnings` is unsafe in threads before 3.14.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -12,16 +12,16 @@ from datetime import datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
-from monitor.caution import Caution
 from monitor.deployments import Deployments
 from monitor.domain import shown_path
+from monitor.folders.caution import Caution
+from monitor.folders.patience import Hangs, Patience
+from monitor.folders.scan import Found
+from monitor.images.reading import MAX_FILE_BYTES, Content
 from monitor.imaging import DecodeRules, ImageRejected, dimensions
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
 from monitor.metadata import read_metadata, to_utc
-from monitor.patience import Hangs, Patience
-from monitor.reading import MAX_FILE_BYTES, Content
-from monitor.scan import Found
 
 logger = logging.getLogger(__name__)
 

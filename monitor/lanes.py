@@ -20,14 +20,14 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
-from monitor.caution import Caution
 from monitor.domain import FileStamp, shown_path
+from monitor.folders.caution import Caution
+from monitor.folders.patience import Patience
+from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.patience import Patience
-from monitor.reading import read_verified
 from monitor.workers import Doing
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from datetime import datetime
 from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import Head
 from monitor.domain import FileStamp
+from monitor.folders.scan import stamp_of
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
 from monitor.models import HEAD_FILE, TAIL_FILE, ModelError, ModelStore, ModelUnreadable
-from monitor.scan import stamp_of
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from monitor.config import Settings
 from monitor.domain import TrapwatchError, utc_now
+from monitor.keeping.recovery import open_station
+from monitor.keeping.soundness import keep_together
 from monitor.locks import LOCK_NAME, OwnerLock
-from monitor.processor import be_nice, take_cores
-from monitor.recovery import open_station
-from monitor.rest import CLASSIFY, INTAKE, resting_lines
-from monitor.soundness import keep_together
+from monitor.resources.processor import be_nice, take_cores
+from monitor.resources.rest import CLASSIFY, INTAKE, resting_lines
 from monitor.station import Station
 from monitor.workers import Worker
 

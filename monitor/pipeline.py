@@ -15,16 +15,16 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail, without_tail
-from monitor.caution import Caution
 from monitor.classifier import predict
 from monitor.domain import shown_path
+from monitor.folders.caution import Caution
+from monitor.folders.patience import Patience
 from monitor.imaging import DecodeRules
 from monitor.lanes import Frame, Lanes
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.patience import Patience
 from monitor.rescoring import Rescoring, Speaker
 
 logger = logging.getLogger(__name__)

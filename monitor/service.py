@@ -14,18 +14,18 @@ from types import FrameType
 from typing import NoReturn
 
 from monitor.attention import Crew
-from monitor.cleaning import open_when_there_is_room
 from monitor.config import Settings, load_settings
-from monitor.disk import DiskState, disk_lines
 from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.duties import DUTIES
+from monitor.keeping.recovery import note_damage
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError
 from monitor.notify import notify, watchdog_seconds
-from monitor.power import BATTERY, tend_power
-from monitor.processor import be_nice, take_cores
-from monitor.recovery import note_damage
-from monitor.rest import CLASSIFY, TRAIN, resting_lines
+from monitor.resources.cleaning import open_when_there_is_room
+from monitor.resources.disk import DiskState, disk_lines
+from monitor.resources.power import BATTERY, tend_power
+from monitor.resources.processor import be_nice, take_cores
+from monitor.resources.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training

@@ -23,23 +23,23 @@ from monitor.backbone import (
 )
 from monitor.backbone.spare import WithSpare
 from monitor.backbone.tail import Tail
-from monitor.caution import Caution
 from monitor.config import Settings
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
-from monitor.disk import MEGABYTE, DiskGuard
 from monitor.domain import utc_now
+from monitor.folders.caution import Caution
+from monitor.folders.patience import Patience
+from monitor.folders.places import Place, merged, threads_of
 from monitor.intake import Intake
-from monitor.label_journal import keep_journal
+from monitor.keeping.label_journal import keep_journal
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.timeline import EVENT_GAP_KEY
 from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules, engine_facts
-from monitor.patience import Patience
 from monitor.pipeline import Pipeline
-from monitor.places import Place, merged, threads_of
-from monitor.rest import CLASSIFY, INTAKE, Rest
+from monitor.resources.disk import MEGABYTE, DiskGuard
+from monitor.resources.rest import CLASSIFY, INTAKE, Rest
 from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:

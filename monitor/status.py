@@ -10,22 +10,22 @@ from zoneinfo import ZoneInfo
 
 import psutil
 
-from monitor.backups import STATE as BACKUP
-from monitor.backups import backup_lines
 from monitor.clocks import clock_problem
 from monitor.config import Settings
-from monitor.disk import DiskGuard, DiskState
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
-from monitor.health import health_of
+from monitor.effort.silence import Rule, lasting_silence, usual_gap_days
+from monitor.health.verdict import health_of
+from monitor.keeping.backups import STATE as BACKUP
+from monitor.keeping.backups import backup_lines
 from monitor.learning import learning_lines, learning_of
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.today import HABIT_DAYS
 from monitor.log.versions import VersionRow
-from monitor.rest import resting_lines
+from monitor.resources.disk import DiskGuard, DiskState
+from monitor.resources.rest import resting_lines
 from monitor.scheduler import training_due_at, training_facts
-from monitor.silence import Rule, lasting_silence, usual_gap_days
 
 MOST_SILENT_LINES = 10
 TOLD_ABOVE = ("workers", "folders", "disk", "clock", "backup")

@@ -15,8 +15,8 @@ from monitor.domain import RunState, TrapwatchError, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
-from monitor.processor import take_cores
-from monitor.rest import TRAIN
+from monitor.resources.processor import take_cores
+from monitor.resources.rest import TRAIN
 from monitor.scheduler import TrainingFacts, is_due, training_due_at, training_facts
 from monitor.station import Station
 

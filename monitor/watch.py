@@ -16,9 +16,17 @@ from itertools import islice
 
 from monitor.config import Watch
 from monitor.domain import FileStamp
-from monitor.hints import Hint, Hints
+from monitor.folders.hints import Hint, Hints
+from monitor.folders.scan import (
+    At,
+    Found,
+    Scan,
+    folders_between,
+    is_helper_folder,
+    is_image,
+    stamp_of,
+)
 from monitor.log.media import KnownFile
-from monitor.scan import At, Found, Scan, folders_between, is_helper_folder, is_image, stamp_of
 
 __all__ = ["Found", "Watcher", "is_settled", "monotonic", "needs_intake", "stamp_of"]
 

@@ -20,6 +20,7 @@ from monitor.classifier import Head
 from monitor.config import Watch
 from monitor.deployments import Deployments
 from monitor.domain import ModelState
+from monitor.folders.scan import Found, stamp_of
 from monitor.imaging import DecodeRules
 from monitor.intake import Intake
 from monitor.live import LiveModel
@@ -27,7 +28,6 @@ from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
 from monitor.pipeline import Pipeline
-from monitor.scan import Found, stamp_of
 from monitor.watch import Watcher
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -15,10 +15,10 @@ from monitor.alerts import is_cooling, raise_alert, rules
 from monitor.alerts.watching import STATE_KEY, forget_old_alerts, look_for_news
 from monitor.config import Settings, load_settings
 from monitor.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
+from monitor.effort.silence import Outage, OutageState
 from monitor.log.alerts import AlertRow
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.silence import Outage, OutageState
 
 NOW = datetime(2027, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

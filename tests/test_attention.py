@@ -14,8 +14,8 @@ from monitor import attention
 from monitor.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
 from monitor.config import load_settings
 from monitor.domain import FileStamp
-from monitor.places import Place, merged
-from monitor.scan import Found
+from monitor.folders.places import Place, merged
+from monitor.folders.scan import Found
 from monitor.station import Station
 
 

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import NOW, rows, say
 
-from monitor.backing_up import keep_backups
-from monitor.backups import (
+from monitor.config import ConfigError, load_settings
+from monitor.doctor import examine
+from monitor.keeping.backing_up import keep_backups
+from monitor.keeping.backups import (
     ALWAYS_KEPT,
     FEWEST_LOOKS,
     LOOK_SECONDS,
@@ -28,13 +30,11 @@ from monitor.backups import (
     to_drop,
     too_little_room,
 )
-from monitor.config import ConfigError, load_settings
-from monitor.doctor import examine
 from monitor.log.backup import BackupError, backups_in, facts_of, verify_backup, write_backup
 from monitor.log.engine import choose_sqlite
 from monitor.log.restore import restore_backup
 from monitor.log.species_log import SpeciesLog
-from monitor.rest import BACKUP, Reason
+from monitor.resources.rest import BACKUP, Reason
 from monitor.station import Station
 from monitor.status import status_lines, status_of
 

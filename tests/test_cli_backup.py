@@ -12,13 +12,13 @@ import pytest
 from logbook import NOW, rows, say
 from test_cli import Station
 
-from monitor.backups import back_up
 from monitor.config import load_settings
 from monitor.domain import utc_now
+from monitor.keeping.backups import back_up
+from monitor.keeping.recovery import NOTE
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
-from monitor.recovery import NOTE
 
 LABELS = "SELECT id, act_id, media_id FROM label ORDER BY id"
 HEAVY = ("tensorflow", "keras", "numpy", "alembic", "PIL", "apscheduler", "watchdog", "rich")

@@ -18,13 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitor.cleaning import clean_files, drop_old_weights, watch_the_disk, weights_to_drop
 from monitor.config import Settings, load_settings
-from monitor.config_station import Disk
-from monitor.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
+from monitor.config.station import Disk
 from monitor.doctor import examine
 from monitor.domain import ModelState
 from monitor.feature_maps import MapStore
+from monitor.images.picture_folder import PictureFolder
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
@@ -32,8 +31,14 @@ from monitor.log.shrinking import size_of
 from monitor.log.versions import VersionRow
 from monitor.once import StepFailed, run_once
 from monitor.options import backbone_options, decode_rules
-from monitor.picture_folder import PictureFolder
-from monitor.rest import KINDS_OF_WORK, Rest
+from monitor.resources.cleaning import (
+    clean_files,
+    drop_old_weights,
+    watch_the_disk,
+    weights_to_drop,
+)
+from monitor.resources.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
+from monitor.resources.rest import KINDS_OF_WORK, Rest
 from monitor.service import Service
 from monitor.station import Station
 from monitor.status import status_lines, status_of
@@ -195,7 +200,7 @@ def test_for_want_of_files_only_what_is_many_files_is_cleaned(settings):
 
 
 def test_the_feature_cache_is_left_alone_where_files_are_short(station, monkeypatch):
-    monkeypatch.setattr("monitor.cleaning.FEWEST_FEATURES", 10**12)  # all may go
+    monkeypatch.setattr("monitor.resources.cleaning.FEWEST_FEATURES", 10**12)  # all may go
     put_rows(FeatureStore(station.features.path, "vgg16-avg345/1", 1280, 2**30), 0, 3000)
     machine = Machine(9000)
     machine.total_files, machine.free_files = 2_000_000, 5

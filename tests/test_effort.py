@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import GAP, NOW, item, rows
 
-from monitor.effort import effort_of, per_hundred_days
-from monitor.log.species_log import SpeciesLog
-from monitor.outages import propose_outages
-from monitor.silence import (
+from monitor.effort.days import effort_of, per_hundred_days
+from monitor.effort.outages import propose_outages
+from monitor.effort.silence import (
     Captures,
     Outage,
     OutageState,
@@ -27,7 +26,8 @@ from monitor.silence import (
     silences,
     tail_of,
 )
-from monitor.spans import Span, days_of, joined, without
+from monitor.effort.spans import Span, days_of, joined, without
+from monitor.log.species_log import SpeciesLog
 
 DAY = timedelta(days=1)
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)

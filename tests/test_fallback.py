@@ -15,14 +15,14 @@ from faults.losses import losses
 from faults.systemd import wait_until
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
-from monitor.cleaning import weights_to_drop
 from monitor.domain import ModelState, Observation, RunState
-from monitor.health import HealthFacts, Level, health
-from monitor.label_journal import bring_together, catch_up
+from monitor.health.verdict import HealthFacts, Level, health
+from monitor.keeping.label_journal import bring_together, catch_up
 from monitor.live import LiveModel
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.models import HEAD_FILE, ModelDamaged, ModelStore
+from monitor.resources.cleaning import weights_to_drop
 from monitor.scheduler import training_facts
 
 

@@ -11,7 +11,7 @@ import pytest
 from logbook import NOW
 
 from monitor.domain import ModelState
-from monitor.health import Health, HealthFacts, Told, health
+from monitor.health.verdict import Health, HealthFacts, Told, health
 from monitor.log.figures import Figures
 from monitor.log.versions import VersionRow
 from monitor.metrics.families import exposition

@@ -14,7 +14,7 @@ from logbook import publish
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, OK, WARN, examine
 from monitor.domain import utc_now
-from monitor.health import (
+from monitor.health.verdict import (
     LATE_SECONDS,
     Health,
     HealthFacts,

@@ -16,8 +16,8 @@ from logbook import DAWN, NOW, frames, item, publish, rows, say, take_in
 
 from monitor.config import Settings, load_settings
 from monitor.domain import Observation, Scope
-from monitor.journal_file import line_of, locked, read_lines, values_of
-from monitor.label_journal import (
+from monitor.keeping.journal_file import line_of, locked, read_lines, values_of
+from monitor.keeping.label_journal import (
     bring_together,
     catch_up,
     damaged_lines,
@@ -360,7 +360,7 @@ def test_no_journal_where_the_config_wants_none(config: Path) -> None:
 WRITER = """
 import sys; from pathlib import Path
 from monitor.config import load_settings; from monitor.domain import Observation, utc_now
-from monitor.label_journal import keep_journal; from monitor.log.species_log import open_log
+from monitor.keeping.label_journal import keep_journal; from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))
 with keep_journal(open_log(settings.database.url), settings) as log:
     for n in range(25):

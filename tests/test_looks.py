@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from photographs import photographs
 from PIL import Image
 
-import monitor.looks as looks_page
+import monitor.images.looks as looks_page
 from monitor.backbone import LAYOUTS, BackboneError, BackboneOptions
 from monitor.backbone.architectures import VGG16, block_of
 from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
 from monitor.backbone.tail import Tail
 from monitor.classifier import Head
+from monitor.images.looks import GRID, Looks, NoLook, map_of
 from monitor.imaging import DecodeRules, ImageRejected, decode
-from monitor.looks import GRID, Looks, NoLook, map_of
 from monitor.models import ModelDamaged
 
 LAYOUT = LAYOUTS["vgg16"]

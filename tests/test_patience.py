@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.patience import MOST_STUCK, Hangs, Patience
-from monitor.reading import Content, read_content
+from monitor.folders.patience import MOST_STUCK, Hangs, Patience
+from monitor.images.reading import Content, read_content
 
 SHARE = Path("/share")
 

@@ -21,11 +21,11 @@ from photographs import photographs
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-import monitor.pictures as pictures_page
-import monitor.reading as reading_page
+import monitor.images.pictures as pictures_page
+import monitor.images.reading as reading_page
+from monitor.images.pictures import LONGEST_SIDE, PictureMissing, Pictures, Size
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.species_log import SpeciesLog
-from monitor.pictures import LONGEST_SIDE, PictureMissing, Pictures, Size
 
 HARD_INPUTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "hard-inputs"
 RULES = DecodeRules()

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from visits import pages, visit
 
 from monitor.config import ConfigError, load_settings
-from monitor.config_power import Power, Span, span_of
+from monitor.config.power import Power, Span, span_of
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
-from monitor.power import (
+from monitor.resources.power import (
     BATTERY,
     POWER_KEY,
     Battery,
@@ -32,7 +32,7 @@ from monitor.power import (
     read_battery,
     tend_power,
 )
-from monitor.rest import CLASSIFY, INTAKE, TRAIN
+from monitor.resources.rest import CLASSIFY, INTAKE, TRAIN
 from monitor.station import Station
 from monitor.training_job import TrainingProcess
 from monitor.web.standing import troubles
@@ -247,8 +247,8 @@ def test_a_limit_without_a_battery_is_told_once(station: Station, caplog) -> Non
 
 CODE = """
 import os, sys, threading
-from monitor.config_power import Power
-from monitor.processor import be_nice, take_cores
+from monitor.config.power import Power
+from monitor.resources.processor import be_nice, take_cores
 from monitor.backbone import usable_threads
 take_cores(Power(cores=1))
 print(len(os.sched_getaffinity(0)), usable_threads(0))

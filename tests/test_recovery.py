@@ -14,17 +14,17 @@ import pytest
 from field import sure_of
 from logbook import NOW, frames, rows, say
 
-from monitor import recovery
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, examine
 from monitor.domain import TrapwatchError
-from monitor.label_journal import keep_journal, records_of
+from monitor.keeping import recovery
+from monitor.keeping.label_journal import keep_journal, records_of
+from monitor.keeping.recovery import adopt_models, make_sound, note_damage, open_station
+from monitor.keeping.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.log.engine import LogDamaged, choose_sqlite
 from monitor.log.integrity import faults_of
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
-from monitor.recovery import adopt_models, make_sound, note_damage, open_station
-from monitor.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.status import status_lines, status_of
 
 LATER = NOW + timedelta(hours=1)

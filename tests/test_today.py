@@ -15,10 +15,10 @@ from sqlalchemy import event
 
 from monitor.config import load_settings
 from monitor.domain import iso_utc
+from monitor.effort.silence import SILENT_AFTER, silent_after, usual_gap_days
 from monitor.log import today
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
-from monitor.silence import SILENT_AFTER, silent_after, usual_gap_days
 from monitor.status import silent_deployments, start_of_day, status_lines, status_of
 
 DAY = timedelta(days=1)

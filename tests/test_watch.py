@@ -13,10 +13,10 @@ from field import Field, jpeg, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-import monitor.hints as hints_page
+import monitor.folders.hints as hints_page
 import monitor.watch as watch_page
 from monitor.domain import FileStamp
-from monitor.hints import Hint
+from monitor.folders.hints import Hint
 from monitor.log.media import KnownFile
 from monitor.watch import Watcher, is_settled, needs_intake
 

@@ -12,8 +12,8 @@ from field import Camp, Field, jpeg, snapshot
 
 import monitor.intake as intake_page
 from monitor.domain import shown_path
-from monitor.hints import Hint
-from monitor.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
+from monitor.folders.hints import Hint
+from monitor.folders.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from webstation import WebStation, browser, faults_of, named
 
 from monitor.cli import app as program
 from monitor.domain import FileStamp, ModelState, RunState
-from monitor.health import HealthFacts, Told
-from monitor.health import health as judged
+from monitor.health.verdict import HealthFacts, Told
+from monitor.health.verdict import health as judged
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role

@@ -21,7 +21,7 @@ from photographs import photographs
 from PIL import Image
 from starlette.testclient import TestClient
 
-import monitor.pictures as pictures_page
+import monitor.images.pictures as pictures_page
 import monitor.web.api.media as media_page
 from monitor.backbone import LAYOUTS, architectures
 from monitor.backbone.tail import Tail

@@ -12,8 +12,8 @@ from logbook import DAWN, NOW, frames, item, predict, publish, say, take_in
 from reviewers import Clock, Web
 from webstation import WebStation
 
+from monitor.images.pictures import PICTURES_FOLDER
 from monitor.log.media import BatchResult
-from monitor.pictures import PICTURES_FOLDER
 from monitor.web.accounts import Role
 
 

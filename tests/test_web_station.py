@@ -16,9 +16,9 @@ from visits import pages, visit
 from webstation import WebStation, browser, faults_of, named
 
 from monitor.domain import FileStamp, iso_utc
+from monitor.effort.silence import Outage, OutageState
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
-from monitor.silence import Outage, OutageState
 from monitor.web.accounts import Role
 from monitor.web.pages.station import ALERTS_SHOWN, SAID_SHOWN
 from monitor.web.standing import sentence

@@ -11,8 +11,8 @@ import yaml
 from pydantic import SecretStr
 
 from monitor.config import Settings
-from monitor.config_alerts import named, scheme_of
-from monitor.config_file import plain_values
+from monitor.config.alerts import named, scheme_of
+from monitor.config.file import plain_values
 from monitor.domain import TrapwatchError
 
 

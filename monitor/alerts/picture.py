@@ -6,12 +6,12 @@ import io
 import logging
 
 from monitor.config import Settings
+from monitor.images.pictures import leads_out
+from monitor.images.reading import read_verified
 from monitor.imaging import ImageRejected, shrink
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
-from monitor.pictures import leads_out
 from monitor.privacy import PrivateSpecies, hides_from_viewers
-from monitor.reading import read_verified
 
 logger = logging.getLogger(__name__)
 

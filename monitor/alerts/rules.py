@@ -8,9 +8,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source, parse_iso_utc
+from monitor.effort.silence import Outage
 from monitor.log.alerts import NewAlert
 from monitor.log.runs import RunRow
-from monitor.silence import Outage
 
 MOST_NAMED = 10
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from monitor.config_alerts import scheme_of
+from monitor.config.alerts import scheme_of
 from monitor.domain import TrapwatchError
 
 CONNECT_SECONDS, READ_SECONDS = 15.0, 45.0

@@ -15,11 +15,11 @@ from monitor.alerts import is_cooling, rules
 from monitor.alerts.channels import ChannelsError, channels_of
 from monitor.clocks import clock_problem
 from monitor.domain import parse_iso_utc, shown_path
-from monitor.health import WORST_LAST, Level, health_of
+from monitor.effort.silence import OutageState
+from monitor.health.verdict import WORST_LAST, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
 from monitor.log.poison import CONDEMNED
 from monitor.privacy import PrivateSpecies
-from monitor.silence import OutageState
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

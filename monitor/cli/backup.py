@@ -69,8 +69,8 @@ def restore(
 
     Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
     """
+    from monitor.keeping.recovery import NOTE
     from monitor.log.restore import restore_backup
-    from monitor.recovery import NOTE
 
     settings = read_settings(config)
     log, data = sqlite_path(settings.database.url), settings.data_directory
@@ -107,7 +107,7 @@ def _agreed(question: str) -> bool:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from monitor.backups import folders_of
+    from monitor.keeping.backups import folders_of
 
     found: list[BackupFacts] = []
     for path in backups_in(*folders_of(settings)):

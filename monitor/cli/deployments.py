@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from monitor import moments
-from monitor.camera_days import deployments_of, still_proposed
 from monitor.cli.app import (
     ByOption,
     ConfigOption,
@@ -24,6 +23,7 @@ from monitor.config import Settings
 from monitor.console import note, print_json, print_table
 from monitor.deployments import read_deployments
 from monitor.domain import How, parse_iso_utc, utc_now
+from monitor.effort.camera_days import deployments_of, still_proposed
 from monitor.log.deployment_acts import Shifted
 from monitor.log.species_log import SpeciesLog, open_log
 

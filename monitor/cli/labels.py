@@ -31,7 +31,7 @@ from monitor.exchange.labels import (
     rows_of_csv,
     rows_of_folder,
 )
-from monitor.label_journal import keep_journal
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")

@@ -21,7 +21,7 @@ from monitor.cli.app import (
 )
 from monitor.console import note, print_json, print_table, stage_bar
 from monitor.domain import TrapwatchError, utc_now
-from monitor.label_journal import keep_journal
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
 
 models = typer.Typer(no_args_is_help=True, help="Model versions: look, promote, roll back.")

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from monitor.camera_days import outage_document
 from monitor.cli.app import ByOption, ConfigOption, JsonOption, UsageError, read_settings, who
 from monitor.cli.deployments import NameArgument, deployments, moment, shown
 from monitor.console import note, print_json, print_table
 from monitor.domain import How, utc_now
+from monitor.effort.camera_days import outage_document
+from monitor.effort.silence import Outage, OutageState, Reason
 from monitor.log.deployment_acts import UNCHANGED
 from monitor.log.species_log import open_log
-from monitor.silence import Outage, OutageState, Reason
 
 outage = typer.Typer(no_args_is_help=True, help="When cameras did not watch, and why.")
 deployments.add_typer(outage, name="outage")

@@ -57,8 +57,8 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `trapwatch doctor`
     """
-    from monitor.check import FAIL
     from monitor.doctor import examine
+    from monitor.health.check import FAIL
 
     checks = examine(read_settings(config, thorough=True))
     if as_json:

@@ -21,7 +21,7 @@ from monitor.console import note, print_json, print_table
 from monitor.domain import How, utc_now
 from monitor.exchange.labels import ImportFailed
 from monitor.exchange.species import import_species as import_csv
-from monitor.label_journal import keep_journal
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 
 species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from monitor.domain import iso_local, iso_utc
+from monitor.effort.silence import Outage, OutageState, Reason
 from monitor.log.clock_corrections import (
     KIND,
     UNDO_KIND,
@@ -30,7 +31,6 @@ from monitor.log.engine import LogError
 from monitor.log.tables import Deployment, Media
 from monitor.log.tables import Outage as OutageRow
 from monitor.log.timeline import shift_clock
-from monitor.silence import Outage, OutageState, Reason
 
 PERIOD_KIND, OUTAGE_KIND = "deployment-period", "outage"
 DEPLOYMENT_KINDS = (PERIOD_KIND, OUTAGE_KIND, KIND, UNDO_KIND)

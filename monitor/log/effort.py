@@ -10,12 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, select, text, update
 
 from monitor.domain import MediaStatus, iso_utc, parse_iso_utc
-from monitor.log.clock_corrections import Correction, corrections_of
-from monitor.log.connection import LogPart
-from monitor.log.tables import Deployment, Media
-from monitor.log.tables import Outage as OutageRow
-from monitor.log.today import DAYS_WITH_FRAMES, HABIT_DAYS
-from monitor.silence import (
+from monitor.effort.silence import (
     Captures,
     Changes,
     Outage,
@@ -27,7 +22,12 @@ from monitor.silence import (
     silences,
     tail_of,
 )
-from monitor.spans import Span
+from monitor.effort.spans import Span
+from monitor.log.clock_corrections import Correction, corrections_of
+from monitor.log.connection import LogPart
+from monitor.log.tables import Deployment, Media
+from monitor.log.tables import Outage as OutageRow
+from monitor.log.today import DAYS_WITH_FRAMES, HABIT_DAYS
 
 
 @dataclass(frozen=True, slots=True)

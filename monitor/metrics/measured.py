@@ -13,7 +13,7 @@ import psutil
 
 from monitor.config import Settings, sqlite_path
 from monitor.domain import iso_utc, parse_iso_utc
-from monitor.health import Health, Told, health_of, told_of
+from monitor.health.verdict import Health, Told, health_of, told_of
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.figures import Figures
 from monitor.log.species_log import SpeciesLog

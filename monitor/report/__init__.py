@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.camera_days import watched_days
 from monitor.charts import paper
 from monitor.charts.catalogue import NAMES, Choice, chart
 from monitor.charts.places import Map
 from monitor.config import Settings
 from monitor.domain import TrapwatchError, iso_utc
 from monitor.durable import write_whole
-from monitor.effort import per_hundred_days
+from monitor.effort.camera_days import watched_days
+from monitor.effort.days import per_hundred_days
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.privacy import PrivateSpecies

@@ -11,10 +11,10 @@ from typing import Protocol
 from monitor.charts.choice import top_species
 from monitor.config import Settings
 from monitor.domain import Sighting, Source
+from monitor.images.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
-from monitor.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.privacy import hides
 
 MOST_SPECIES = 12

@@ -17,13 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from monitor.charts.paper import INK, QUIET, plain
 from monitor.config import Settings
+from monitor.images.pictures import leads_out
+from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.learning import LabelledMedia
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.pictures import leads_out
 from monitor.privacy import PrivateSpecies
-from monitor.reading import read_verified
 from monitor.training.comparison import Answers
 
 MOST_FRAMES = 24

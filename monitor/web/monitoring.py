@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from monitor.domain import TrapwatchError
-from monitor.health import Finding, Health, Level, health_of
+from monitor.health.verdict import Finding, Health, Level, health_of
 from monitor.metrics.families import CONTENT_TYPE, exposition
 from monitor.metrics.measured import measure
 from monitor.web.checks import HEALTH, METRICS, READY

@@ -12,15 +12,15 @@ from fastapi import Depends, Request
 
 from monitor.charts.kept import KeptDetections
 from monitor.config import Settings
-from monitor.disk import MEGABYTE
 from monitor.domain import utc_now
-from monitor.label_journal import keep_journal
+from monitor.images.looks import Looks
+from monitor.images.pictures import PICTURES_FOLDER, Pictures
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.looks import Looks
 from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules
-from monitor.pictures import PICTURES_FOLDER, Pictures
 from monitor.privacy import PrivateSpecies
+from monitor.resources.disk import MEGABYTE
 from monitor.review.features import features_of
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from monitor.domain import TrapwatchError
+from monitor.images.pictures import PictureMissing
 from monitor.log.reference import NoSuchMedia
 from monitor.log.species import UnknownSpecies
-from monitor.pictures import PictureMissing
 from monitor.web.rendering import page
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitor.domain import parse_iso_utc
-from monitor.health import Level
+from monitor.health.verdict import Level
 
 LONG_LAG_SECONDS = 3600.0
 BAD, WARN = "bad", "warn"

@@ -11,8 +11,9 @@ import time
 from datetime import datetime
 from typing import Any
 
-from monitor import places, scheduler, service, training_job
+from monitor import scheduler, service, training_job
 from monitor.cli import main
+from monitor.folders import places
 
 
 def break_settle() -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from monitor import attention, patience, places
+from monitor import attention
 from monitor.cli import main
-from monitor.reading import Content
-from monitor.scan import stamp_of
+from monitor.folders import patience, places
+from monitor.folders.scan import stamp_of
+from monitor.images.reading import Content
 
 READ_SECONDS, HANG_SECONDS, PROBE_SECONDS = 1.0, 2.0, 2.0
 

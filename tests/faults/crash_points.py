@@ -291,8 +291,8 @@ SCENARIOS: dict[str, Scenario] = {
     "log.versions.VersionQueries.roll_back": Scenario(
         "twice", ("models", "rollback"), repeat_after=False
     ),
-    "picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
-    "recovery.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
+    "images.picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
+    "keeping.recovery.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
     "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }
 """Place -> how it is reached. The test compares the keys with what the code holds."""

@@ -202,7 +202,7 @@ def _write_weights(file: Path) -> None:
 
 
 def _keep_picture(folder: Path) -> None:
-    from monitor.picture_folder import PictureFolder
+    from monitor.images.picture_folder import PictureFolder
 
     PictureFolder(folder, 1_000_000).keep("ab-thumb.jpg", b"\xff\xd8 a picture \xff\xd9")
 

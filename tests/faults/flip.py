@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.backups import back_up
 from monitor.config import load_settings
 from monitor.domain import utc_now
+from monitor.keeping.backups import back_up
 from monitor.log.engine import choose_sqlite
 
 from .drill import Drill, Zygote, fill
@@ -43,7 +43,7 @@ import os, sys
 from pathlib import Path
 from monitor.config import load_settings
 from monitor.domain import Observation, utc_now
-from monitor.label_journal import keep_journal
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))
 log = keep_journal(open_log(settings.database.url), settings)

@@ -17,9 +17,9 @@ from PIL import Image
 from monitor import metadata as metadata_page
 from monitor.config import load_settings
 from monitor.domain import Metadata, TimeSource, iso_utc
+from monitor.folders.scan import Found, stamp_of
 from monitor.imaging import DecodeRules, ImageRejected, decode, dimensions, shrink
 from monitor.metadata import read_metadata, to_utc
-from monitor.scan import Found, stamp_of
 from monitor.station import Station
 
 from .drill import Drill

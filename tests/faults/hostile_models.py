@@ -20,9 +20,9 @@ from monitor.backbone.weight_files import read_arrays
 from monitor.classifier import Head, predict
 from monitor.domain import utc_now
 from monitor.head_file import head_bytes
+from monitor.keeping.recovery import adopt_models
 from monitor.log.species_log import open_log
 from monitor.models import HEAD_FILE, ModelError, ModelStore
-from monitor.recovery import adopt_models
 from monitor.web.cards import CardUnreadable, pictures, read_card
 
 from .drill import Drill, fill

@@ -21,14 +21,14 @@ from .systemd import wait_until
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 IMPATIENT = """
-import monitor.attention, monitor.patience, monitor.places
+import monitor.attention, monitor.folders.patience, monitor.folders.places
 monitor.attention.WATCH_HANGS_SECONDS = 1.0
-monitor.patience.READ_SECONDS = 1.0
-monitor.places.PROBE_SECONDS = 1.0
+monitor.folders.patience.READ_SECONDS = 1.0
+monitor.folders.places.PROBE_SECONDS = 1.0
 """
 ONE_THREAD_FOR_ALL = """
 import threading
-from monitor.places import Place
+from monitor.folders.places import Place
 lock, step = threading.Lock(), Place.step
 def in_turn(place):
     with lock:

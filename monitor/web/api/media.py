@@ -15,11 +15,11 @@ from starlette.concurrency import run_in_threadpool
 from monitor.backbone import BackboneError
 from monitor.classifier import Head
 from monitor.domain import How, Sighting
+from monitor.images.looks import GRID, Look, NoLook, check_head
+from monitor.images.pictures import WAIT_SECONDS, Size, not_ready
 from monitor.imaging import ImageRejected
 from monitor.log.versions import VersionRow
-from monitor.looks import GRID, Look, NoLook, check_head
 from monitor.models import ModelStore
-from monitor.pictures import WAIT_SECONDS, Size, not_ready
 from monitor.web.api.models import version_row
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of

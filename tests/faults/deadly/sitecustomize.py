@@ -26,7 +26,11 @@ def dying_of(mark: bytes, function: Callable[..., Any]) -> Callable[..., Any]:
     def armed(data: bytes, *others: Any) -> Any:
         if mark in data:
             ctypes.string_at(0)
-        if b"SLOW-DECODE" in data and mark == b"DEADLY-DECODE" and "monitor.tasting" not in TOLD:
+        if (
+            b"SLOW-DECODE" in data
+            and mark == b"DEADLY-DECODE"
+            and "monitor.folders.tasting" not in TOLD
+        ):
             Path(os.environ["DRILL_FLAG"]).touch()
             time.sleep(SLOW_SECONDS)
         return function(data, *others)

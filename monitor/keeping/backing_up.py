@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from monitor.backups import (
+from monitor.domain import iso_utc
+from monitor.keeping.backups import (
     STATE,
     Last,
     back_up,
@@ -16,10 +17,9 @@ from monitor.backups import (
     last_of,
     looked,
 )
-from monitor.domain import iso_utc
+from monitor.keeping.soundness import faults_of_log
 from monitor.log.backup import BackupError, BackupStopped, NotSound
-from monitor.rest import BACKUP
-from monitor.soundness import faults_of_log
+from monitor.resources.rest import BACKUP
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from typing import Any
 
 from monitor.clocks import clock_problem
 from monitor.config import Settings
-from monitor.disk import DiskGuard, DiskState
 from monitor.domain import parse_iso_utc
-from monitor.findings import LOOKS, WORST_LAST, Finding, Level, Told
+from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
 from monitor.locks import LOCK_NAME, is_held
 from monitor.log.species_log import SpeciesLog
+from monitor.resources.disk import DiskGuard, DiskState
 
 __all__ = [
     "WORST_LAST",

@@ -19,12 +19,12 @@ from datetime import datetime
 from typing import Any
 
 from monitor.domain import FileStamp, shown_path
+from monitor.folders.scan import stamp_of
+from monitor.folders.tasting import death_of
 from monitor.imaging import DecodeRules
 from monitor.log.engine import LogError
 from monitor.log.poison import CONDEMNED, DeadlyFile
 from monitor.log.species_log import SpeciesLog
-from monitor.scan import stamp_of
-from monitor.tasting import death_of
 
 logger = logging.getLogger(__name__)
 

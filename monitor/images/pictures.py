@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from monitor.domain import TrapwatchError, shown_path
-from monitor.formats import format_of
+from monitor.images.formats import format_of
+from monitor.images.picture_folder import PictureFolder
+from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.media import PendingMedia
-from monitor.picture_folder import PictureFolder
-from monitor.reading import read_verified
 from monitor.workers import Worker
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.silence import Captures, Outage, OutageState, clock_doubt
-from monitor.spans import Span, days_of, without
+from monitor.effort.silence import Captures, Outage, OutageState, clock_doubt
+from monitor.effort.spans import Span, days_of, without
 
 
 @dataclass(frozen=True, slots=True)

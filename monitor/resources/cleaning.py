@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from monitor.config import Settings
-from monitor.disk import DiskGuard, DiskState, Room
 from monitor.domain import ModelState
 from monitor.feature_maps import FOLDER as MAPS_FOLDER
+from monitor.images.pictures import PICTURES_FOLDER
+from monitor.keeping.recovery import open_station
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow, place_among
 from monitor.notify import notify
-from monitor.pictures import PICTURES_FOLDER
-from monitor.recovery import open_station
+from monitor.resources.disk import DiskGuard, DiskState, Room
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

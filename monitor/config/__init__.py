@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from monitor.config_alerts import Alerts
-from monitor.config_file import ConfigError, apply_environment, read_yaml, with_credentials
-from monitor.config_power import Power
-from monitor.config_station import Backup, Disk, EffortRule, Journal, LocalPath
-from monitor.config_station import Section as _Section
-from monitor.config_values import (
+from monitor.config.alerts import Alerts
+from monitor.config.file import ConfigError, apply_environment, read_yaml, with_credentials
+from monitor.config.power import Power
+from monitor.config.station import Backup, Disk, EffortRule, Journal, LocalPath
+from monitor.config.station import Section as _Section
+from monitor.config.values import (
     SQLITE,
     absolute,
     apart,

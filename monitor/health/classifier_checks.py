@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.trial import FILE, remembered
-from monitor.check import FAIL, OK, WARN, Check
 from monitor.config import Settings, sqlite_path
-from monitor.health import REPAIR, damage_words
+from monitor.health.check import FAIL, OK, WARN, Check
+from monitor.health.verdict import REPAIR, damage_words
 from monitor.log.species_log import open_log
 from monitor.models import ModelError, ModelStore
 from monitor.options import backbone_options

@@ -12,9 +12,9 @@ from typing import Any
 
 from monitor.config import Watch
 from monitor.domain import shown_path
+from monitor.folders.scan import Found, stamp_of
 from monitor.intake import Intake
 from monitor.log.species_log import SpeciesLog
-from monitor.scan import Found, stamp_of
 from monitor.watch import Watcher, monotonic
 
 PROBE_SECONDS = 30.0

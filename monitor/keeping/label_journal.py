@@ -19,7 +19,7 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.domain import utc_now
-from monitor.journal_file import locked, read_lines
+from monitor.keeping.journal_file import locked, read_lines
 from monitor.log.act_records import ActRecord, LabelRecord, is_one_act, same_words
 from monitor.log.engine import LogError
 from monitor.log.replaying import Replayed

@@ -17,8 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from monitor.config import Settings
-from monitor.config_station import Disk
-from monitor.rest import KINDS_OF_WORK, Reason, Rest
+from monitor.config.station import Disk
+from monitor.resources.rest import KINDS_OF_WORK, Reason, Rest
 
 REST_NAME = "disk"
 """Under which the guard gives its reason to rest."""

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from monitor.config_power import Power
+from monitor.config.power import Power
 
 logger = logging.getLogger(__name__)
 

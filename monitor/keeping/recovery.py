@@ -19,16 +19,12 @@ from typing import Any
 
 from monitor.alerts import raise_alert
 from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
-from monitor.backups import folders_of, newest_good
 from monitor.config import Settings, sqlite_path
 from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
 from monitor.durable import sync, write_whole
-from monitor.label_journal import is_apart, keep_journal, write_journals
-from monitor.log.engine import LogDamaged
-from monitor.log.restore import restore_backup
-from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelError, ModelStore
-from monitor.soundness import (
+from monitor.keeping.backups import folders_of, newest_good
+from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
+from monitor.keeping.soundness import (
     RESTORED_STATE,
     faults_at_start,
     faults_of_log,
@@ -36,7 +32,11 @@ from monitor.soundness import (
     log_files,
     with_more,
 )
-from monitor.soundness import STATE as INTEGRITY
+from monitor.keeping.soundness import STATE as INTEGRITY
+from monitor.log.engine import LogDamaged
+from monitor.log.restore import restore_backup
+from monitor.log.species_log import SpeciesLog
+from monitor.models import ModelError, ModelStore
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

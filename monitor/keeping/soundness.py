@@ -11,10 +11,10 @@ from typing import Any
 
 from monitor.config import Settings, sqlite_path
 from monitor.domain import iso_utc, parse_iso_utc
-from monitor.label_journal import (
+from monitor.keeping.label_journal import (
     STATE as JOURNAL_STATE,
 )
-from monitor.label_journal import (
+from monitor.keeping.label_journal import (
     bring_together,
     damaged_lines,
     differences,

@@ -15,7 +15,7 @@ from typing import Any
 
 from monitor.clocks import RELEASED_AT
 from monitor.config import Settings, sqlite_path
-from monitor.config_station import Backup as Rules
+from monitor.config.station import Backup as Rules
 from monitor.domain import iso_utc, parse_iso_utc
 from monitor.log.backup import (
     NAME,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from monitor.config_power import DAY, Span
-from monitor.rest import CLASSIFY, TRAIN, Reason
+from monitor.config.power import DAY, Span
+from monitor.resources.rest import CLASSIFY, TRAIN, Reason
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

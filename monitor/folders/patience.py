@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.domain import shown_path
-from monitor.reading import Content, read_content
+from monitor.images.reading import Content, read_content
 
 logger = logging.getLogger(__name__)
 

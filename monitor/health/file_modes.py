@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from monitor.config import Settings, sqlite_path
-from monitor.label_journal import journal_paths
+from monitor.keeping.label_journal import journal_paths
 
 MODE = 0o640
 """Of the config and the log: to write for the station's user, to read for its group."""

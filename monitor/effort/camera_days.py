@@ -9,10 +9,10 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.domain import iso_utc
-from monitor.effort import effort_of
+from monitor.effort.days import effort_of
+from monitor.effort.silence import Outage, OutageState
 from monitor.log.effort import DeploymentFacts
 from monitor.log.species_log import SpeciesLog
-from monitor.silence import Outage, OutageState
 
 
 def deployments_of(

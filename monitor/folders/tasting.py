@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from monitor.images.reading import MAX_FILE_BYTES
 from monitor.imaging import DecodeRules, ImageRejected, decode, dimensions
 from monitor.metadata import read_metadata
-from monitor.reading import MAX_FILE_BYTES
 
 TASTE_SECONDS = 120.0
 START_SECONDS = 120.0
@@ -47,7 +47,7 @@ def death_of(path: bytes, rules: DecodeRules) -> str | None:
 
 def _taste(path: bytes, rules: DecodeRules) -> str | None:
     order = json.dumps({"path": path.hex(), "rules": asdict(rules)}).encode()
-    command = [sys.executable, "-m", "monitor.tasting"]
+    command = [sys.executable, "-m", "monitor.folders.tasting"]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing) as child:
         try:

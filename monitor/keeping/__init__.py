@@ -1,0 +1,2 @@
+"""What keeps the log: backups, a journal of labels beside it, whether it is sound, and bringing it
+back."""
