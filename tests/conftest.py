@@ -6,13 +6,19 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from faults.drill import Drill, Zygote
+from faults.systemd import Ears
+from field import Field
 from logbook import fill
 
 from monitor.__main__ import main
 from monitor.log.species_log import SpeciesLog
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Run = Callable[..., tuple[int, str, str]]
 CONFIG = """\
@@ -80,3 +86,52 @@ def ask(run: Run) -> Callable[..., Any]:
         return json.loads(out)
 
     return command
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Drill:
+    """A small whole station for real processes; nothing is in it yet."""
+    return Drill(tmp_path / "station")
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Runs commands in forks of one process."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def ears(tmp_path: Path) -> Iterator[Ears]:
+    """Hears what a service tells systemd."""
+    ears = Ears(tmp_path)
+    yield ears
+    ears.close()
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    """Folders that are scanned, their log, and a clock that tests move."""
+    one = Field(tmp_path)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Field]:
+    """A field with real events. Its clock stands still, so that nothing settles by waiting."""
+    one = Field(tmp_path, polling=False)
+    one.settle()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of a module; each has a context, and so a session, of its own."""
+    from playwright.sync_api import sync_playwright
+    from webstation import browser
+
+    with sync_playwright() as playwright, browser(playwright) as opened:
+        yield opened

@@ -22,13 +22,6 @@ from monitor.images.reading import read_content, read_verified
 from monitor.intake import Missed
 
 
-@pytest.fixture
-def field(tmp_path):
-    one = Field(tmp_path)
-    yield one
-    one.close()
-
-
 def found_at(field: Field, path) -> Found:
     stamp = stamp_of(os.fsencode(path))
     assert stamp is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import timedelta
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import DAWN, NOW, frames, item, predict, publish, rows, say, take_in
 
-from monitor.cli import main
 from monitor.log.media import BatchResult
 from monitor.log.reference import NoSuchMedia
 from monitor.log.reviewing import Statement, disagree
@@ -173,29 +171,12 @@ def test_any_search_ranks_some_of_the_list(typed, listed):
     assert set(ranks.values()) <= {0, 1, 2, 3, 4}
 
 
-@pytest.fixture
-def command(config, monkeypatch, capfd):
-    """A station's command line: the words, then (exit code, stdout, stderr)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["trapwatch", *words, "--config", str(config)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
-
-
-def test_the_command_line_tells_who_said_what_where_people_disagree(filled, command):
+def test_the_command_line_tells_who_said_what_where_people_disagree(filled, run):
     media_id = filled.disagreements(10) or [s.media_id for s in filled.sightings()][:1]
     (media_id,) = media_id
     say(filled, media_id, "badger", by="Cleo")
     say(filled, media_id, "hare", "owl", by="Ben")
-    code, out, err = command("label", "queue", "--disagreement", "--json")
+    code, out, err = run("label", "queue", "--disagreement", "--json")
     assert code == 0, err
     (frame,) = json.loads(out)
     assert frame["media_id"] == media_id
@@ -203,7 +184,7 @@ def test_the_command_line_tells_who_said_what_where_people_disagree(filled, comm
         ("Ben", ["hare", "owl"]),
         ("Cleo", ["badger"]),
     ]
-    _, out, _ = command("label", "queue", "--disagreement")
+    _, out, _ = run("label", "queue", "--disagreement")
     assert out.splitlines()[0].split("\t") == [
         "id",
         "deployment",
@@ -214,9 +195,9 @@ def test_the_command_line_tells_who_said_what_where_people_disagree(filled, comm
     assert "Ben: hare, owl; Cleo: badger" in out
 
 
-def test_the_command_line_lists_what_was_flagged(filled, command):
+def test_the_command_line_lists_what_was_flagged(filled, run):
     (flagged,) = filled.flagged()
-    _, out, _ = command("label", "queue", "--flagged", "--json")
+    _, out, _ = run("label", "queue", "--flagged", "--json")
     assert [frame["media_id"] for frame in json.loads(out)] == [flagged]
-    code, _, err = command("label", "queue", "--flagged", "--disagreement")
+    code, _, err = run("label", "queue", "--flagged", "--disagreement")
     assert code == 2 and "ask for one of them" in err

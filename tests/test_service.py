@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from faults.drill import Drill, fill
@@ -16,18 +14,6 @@ from faults.losses import losses
 from faults.systemd import Ears, running, stopped, wait_until
 
 from monitor.locks import LOCK_NAME, is_held
-
-
-@pytest.fixture
-def drill(tmp_path: Path) -> Drill:
-    return Drill(tmp_path / "station")
-
-
-@pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    ears = Ears(tmp_path)
-    yield ears
-    ears.close()
 
 
 def count(drill: Drill, status: str = "classified") -> int:

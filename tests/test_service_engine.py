@@ -6,12 +6,11 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults.drill import Drill
-from faults.systemd import Ears, running, stopped, wait_until
+from faults.systemd import running, stopped, wait_until
 from photographs import photographs
 
 pytestmark = [
@@ -32,13 +31,6 @@ def drill(tmp_path: Path) -> Drill:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
     return drill
-
-
-@pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    ears = Ears(tmp_path)
-    yield ears
-    ears.close()
 
 
 def classified(drill: Drill) -> int:

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
-import pytest
 from faults.drill import HURRIED, Drill, fill
 from faults.systemd import Ears, running, stopped, wait_until
 
 from monitor.domain import Observation, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, OwnerLock, is_held
 from monitor.log.species_log import SpeciesLog
-
-
-@pytest.fixture
-def drill(tmp_path: Path) -> Drill:
-    return Drill(tmp_path / "station")
-
-
-@pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    ears = Ears(tmp_path)
-    yield ears
-    ears.close()
 
 
 def label_all(drill: Drill) -> None:

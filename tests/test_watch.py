@@ -23,22 +23,6 @@ from monitor.watch import Watcher, is_settled, needs_intake
 STAMP = FileStamp(10, 20)
 
 
-@pytest.fixture
-def field(tmp_path):
-    one = Field(tmp_path)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def listening(tmp_path):
-    """A field with real events. Its clock stands still, so that nothing settles by waiting."""
-    one = Field(tmp_path, polling=False)
-    one.settle()
-    yield one
-    one.close()
-
-
 def warnings_of(caplog) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 

@@ -16,21 +16,6 @@ from monitor.folders.hints import Hint
 from monitor.folders.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
 
 
-@pytest.fixture
-def field(tmp_path):
-    one = Field(tmp_path)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def listening(tmp_path):
-    one = Field(tmp_path, polling=False)
-    one.settle()
-    yield one
-    one.close()
-
-
 def failing_open(monkeypatch, ending: str, number: int):
     """From now on, opening a file of that ending fails; returns the list of those attempts."""
     real, tried = os.open, []

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from field import jpeg
 from logbook import frames, item, predict, publish, say, take_in
-from playwright.sync_api import Page, expect, sync_playwright
-from webstation import WebStation, browser, faults_of, named
+from playwright.sync_api import Page, expect
+from webstation import WebStation, faults_of, named
 
 MANY = 1500
 PLACE = "() => document.elementFromPoint(400, 500).closest('tr').querySelector('a').textContent"
@@ -30,12 +30,6 @@ def station(tmp_path_factory) -> Iterator[WebStation]:
         take_in(log, [item("bad.jpg", deployment="north", rejected="truncated")])
     with station.served():
         yield station
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from webstation import WebStation, browser, faults_of, labels_of, named
+from playwright.sync_api import Browser, Page, expect
+from webstation import WebStation, faults_of, labels_of, named
 
 from monitor.domain import BLANK, Source
 from monitor.web.accounts import Accounts, Role
@@ -18,18 +18,6 @@ FRAMES = 50
 PAGES = ("/", "/review", "/grid", "/browse", "/species", "/models", "/models/v0001", "/station")
 PHONE = {"width": 390, "height": 844}
 PASSWORD = "a long walk in the forest"
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    with browser(playwright) as opened:
-        yield opened
 
 
 @pytest.fixture

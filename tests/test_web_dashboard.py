@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from logbook import NOW, frames, item, predict, publish, say, take_in
-from playwright.sync_api import Browser, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 from typer.testing import CliRunner
 from visits import pages, visit
-from webstation import WebStation, browser, faults_of, named
+from webstation import WebStation, faults_of, named
 
 from monitor.cli import app as program
 from monitor.domain import FileStamp, ModelState, RunState
@@ -242,13 +242,6 @@ def camp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebStation]:
     station.fill(24)
     with station.served():
         yield station
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser."""
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
 
 
 def test_figures_renew_themselves_without_a_reload(camp: WebStation, chromium: Browser) -> None:

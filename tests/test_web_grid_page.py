@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from logbook import rows, say
-from playwright.sync_api import Page, expect, sync_playwright
-from webstation import WebStation, browser, faults_of, labels_of, named
+from playwright.sync_api import Page, expect
+from webstation import WebStation, faults_of, labels_of, named, unlabelled
 
 from monitor.domain import Prediction, utc_now
 from monitor.log.media import BatchResult
@@ -26,19 +26,10 @@ def served(tmp_path_factory) -> Iterator[WebStation]:
         yield station
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
-
-
 @pytest.fixture
 def station(served: WebStation) -> WebStation:
     """The same station, with nothing labelled."""
-    with served.log() as log:
-        while any(labels_of(log, list(served.truth)).values()):
-            log.undo(None, "test", "cli", utc_now())
-    return served
+    return unlabelled(served)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from cached import cache, scene
 from faults.systemd import wait_until
 from logbook import rows, say
-from playwright.sync_api import Page, expect, sync_playwright
-from webstation import WebStation, browser, faults_of, labels_of, named
+from playwright.sync_api import Page, expect
+from webstation import WebStation, faults_of, labels_of, named, unlabelled
 
 from monitor.domain import utc_now
 
@@ -46,19 +46,10 @@ def make_them_agree(log, station: WebStation) -> None:
     log.record(BatchResult(predictions=said, version="v0001"), utc_now())
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
-
-
 @pytest.fixture
 def station(served: WebStation) -> WebStation:
     """The same station, with nothing labelled and nothing held."""
-    with served.log() as log:
-        while any(labels_of(log, list(served.truth)).values()):
-            log.undo(None, "test", "cli", utc_now())
-    return served
+    return unlabelled(served)
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import psutil
 import pytest
 from faults.drill import Drill
-from faults.systemd import Ears, running, stopped, wait_until
+from faults.systemd import running, stopped, wait_until
 from webstation import free_port
 
 pytestmark = pytest.mark.slow
@@ -25,13 +24,6 @@ def drill(tmp_path: Path) -> Drill:
     drill = Drill(tmp_path)
     drill.configure(port=free_port(), enabled=False)
     return drill
-
-
-@pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    ears = Ears(tmp_path)
-    yield ears
-    ears.close()
 
 
 def port_of(drill: Drill) -> int:

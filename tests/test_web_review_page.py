@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from logbook import NOW, rows
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from webstation import WebStation, browser, faults_of, labels_of, named
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from webstation import WebStation, faults_of, labels_of, named
 
 from monitor.domain import Observation
 
@@ -18,13 +18,6 @@ SIZES = {"desktop": (1280, 800), "tablet": (820, 1180), "phone": (390, 844)}
 AHEAD = """() => performance.getEntriesByType('resource')
     .filter((entry) => entry.name.endsWith('/screen.jpg')).length >= 6"""
 """The pictures of the first frame and of five more have been fetched."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """One browser for all; each test has a context, and so a session, of its own."""
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

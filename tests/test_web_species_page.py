@@ -11,9 +11,9 @@ from typing import Literal
 import pytest
 from fastapi import FastAPI
 from logbook import NOW, frames, say
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from visits import pages, visit
-from webstation import WebStation, browser, faults_of, named
+from webstation import WebStation, faults_of, named
 
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role
@@ -79,13 +79,6 @@ def camp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebStation]:
             say(log, media_id, species)
     with station.served():
         yield station
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser."""
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Literal
 import pytest
 from fastapi import FastAPI
 from logbook import NOW, frames, item, rows, take_in
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from visits import pages, visit
-from webstation import WebStation, browser, faults_of, named
+from webstation import WebStation, faults_of, named
 
 from monitor.domain import FileStamp, iso_utc
 from monitor.effort.silence import Outage, OutageState
@@ -269,13 +269,6 @@ def camp(tmp_path: Path) -> Iterator[WebStation]:
         log.add_alert("species", "k", "lynx at north", "97 % sure", ("ranger",), NOW, media[0])
     with station.served():
         yield station
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser."""
-    with sync_playwright() as playwright, browser(playwright) as opened:
-        yield opened
 
 
 def tab_to(page: Page, words: str) -> None:

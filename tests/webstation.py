@@ -202,6 +202,14 @@ def labels_of(log: SpeciesLog, media_ids: Sequence[int]) -> dict[int, str | None
     }
 
 
+def unlabelled(station: WebStation) -> WebStation:
+    """The same station, all labels withdrawn."""
+    with station.log() as log:
+        while any(labels_of(log, list(station.truth)).values()):
+            log.undo(None, "test", "cli", utc_now())
+    return station
+
+
 def free_port() -> int:
     """A port that nobody uses at this moment."""
     with socket.socket() as sock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +39,6 @@ EFFECTS = {
     "log.versions.VersionQueries.roll_back": "SELECT count(*) FROM act WHERE kind = 'roll-back'",
     "log.predictions.PredictionQueries.rescore": "SELECT count(*) FROM prediction",
 }
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -20,11 +19,6 @@ DISK_KB = 12 * 1024
 
 
 @pytest.fixture
-def drill(tmp_path: Path) -> Drill:
-    return Drill(tmp_path / "station")
-
-
-@pytest.fixture
 def disk(drill: Drill) -> Iterator[SmallDisk]:
     """Only the station's data lie on it: photographs go on coming elsewhere."""
     try:
@@ -32,20 +26,6 @@ def disk(drill: Drill) -> Iterator[SmallDisk]:
             yield disk
     except CannotMount as error:
         pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
-
-
-@pytest.fixture
-def ears(tmp_path: Path) -> Iterator[Ears]:
-    ears = Ears(tmp_path)
-    yield ears
-    ears.close()
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 def classified(drill: Drill) -> int:
