@@ -23,7 +23,7 @@ from fill_log import fill
 from webclient import Asked, served
 
 TIMES = 60
-LIMITS_SECONDS = {"review next": 0.1, "browse": 0.3, "dashboard": 1.0}
+LIMITS_SECONDS = {"review next": 0.1, "browse": 0.3, "dashboard": 1.0, "station": 1.0}
 CONFIG = """\
 database: {{url: "sqlite:///{log}"}}
 watch: {{folders: [frames]}}
@@ -86,6 +86,8 @@ def measure(client: Asked) -> dict[str, dict[str, float]]:
     found["dashboard"] = percentiles(lambda: client.get("/"))
     found["species list"] = percentiles(lambda: client.json("GET", "/api/v1/species"))
     found["status"] = percentiles(lambda: client.json("GET", "/api/v1/status"))
+    for name in ("station", "metrics"):
+        found[name] = percentiles(lambda name=name: client.get(f"/{name}"))
     _until_charts(client)
     for name in CHARTS:
         found[f"chart {name}"] = percentiles(
