@@ -67,6 +67,7 @@ class Station:
         self.log: SpeciesLog = keep_journal(
             open_log(settings.database.url, create=True), settings, clock
         )
+        self.log.identity(clock())
         self.gpu_problem: str | None = None
         """Why the GPU is not used any more, in words."""
         self._opened: Backbone | None = None  # which nobody has taken yet

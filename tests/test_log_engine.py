@@ -265,3 +265,12 @@ def test_state_is_kept_and_replaced(log):
     log.put_state("watch", {"n": 1}, NOW)
     log.put_state("watch", {"n": 2}, NOW)
     assert log.state("watch") == {"n": 2}
+
+
+def test_a_log_has_one_mark_of_its_own_that_stays(tmp_path: Path) -> None:
+    with SpeciesLog(tmp_path / "a.db", create=True) as one:
+        mark = one.identity(NOW)
+        with SpeciesLog(tmp_path / "a.db") as again:
+            assert again.identity(NOW) == mark
+    with SpeciesLog(tmp_path / "b.db", create=True) as other:
+        assert other.identity(NOW) != mark

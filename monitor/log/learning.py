@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import aliased
 
 from monitor.domain import MediaStatus, TimeSource
@@ -27,6 +28,7 @@ from monitor.log.tables import (
     State,
 )
 
+IDENTITY = "identity"
 SPREAD, SPREAD_OVER = 7919, 1_000_003
 """Primes: ids times the one modulo the other are in an order that looks like none."""
 
@@ -238,6 +240,15 @@ class StatusQueries(LogPart):
         with self._read() as connection:
             return [(row.path, row.problem or "") for row in connection.execute(query)]
 
+    def identity(self, now: datetime) -> str:
+        """The mark of this station, made once: its backups and journals are told from others' by
+        it, and a log that is restored keeps it."""
+        if (known := self.state(IDENTITY)) is None:
+            with self._write() as connection:
+                known = _state(connection, IDENTITY) or {"id": uuid4().hex}
+                put_state(connection, IDENTITY, known, now)
+        return str(known["id"])
+
     def put_state(self, key: str, value: dict[str, Any], now: datetime) -> None:
         """Remember a small fact for other processes to see."""
         with self._write() as connection:
@@ -246,4 +257,8 @@ class StatusQueries(LogPart):
     def state(self, key: str) -> dict[str, Any] | None:
         """A fact remembered by `put_state`."""
         with self._read() as connection:
-            return connection.execute(select(State.value).where(State.key == key)).scalar()
+            return _state(connection, key)
+
+
+def _state(connection: Connection, key: str) -> dict[str, Any] | None:
+    return connection.execute(select(State.value).where(State.key == key)).scalar()

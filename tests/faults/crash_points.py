@@ -243,6 +243,7 @@ SCENARIOS: dict[str, Scenario] = {
     "log.alerts.AlertQueries.drop_old_alerts": TELL,
     "log.undoing.UndoQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
     "log.learning.LearningQueries.add_split": Scenario("labelled", TRAIN, repeat_after=False),
+    "log.learning.StatusQueries.identity": Scenario("fresh", ONCE),
     "log.learning.StatusQueries.put_state": Scenario("fresh", ONCE, times=(1, 2)),
     "log.media.MediaQueries.forget_unreadable": Scenario(
         "fresh", ("housekeeping",), _readable_no_more
