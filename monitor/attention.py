@@ -26,6 +26,8 @@ LOOKS_UNTIL_SURE = 3
 """So many looks in a row must find a worker hung: after a machine slept, all seem to be for one."""
 MOST_LEFT = 3
 """So many threads of one folder may be left hanging; then it is waited for one to come back."""
+DISK_HANGS_SECONDS = 30.0
+"""A disk that slept and wakes up is not worth a word."""
 WATCH_IDLE_SECONDS, CLASSIFY_IDLE_SECONDS = 0.1, 0.2
 
 
@@ -74,13 +76,22 @@ class Crew:
 
     def problems(self, now: float) -> dict[str, str]:
         """Who has a problem -> which, in words."""
-        found = {worker.name: worker.problem for worker in self._all() if worker.problem}
+        found: dict[str, str | None] = {
+            worker.name: worker.problem for worker in self._all() if worker.problem
+        }
         found |= {f"folder {folder}": why for folder, why in self._station.patience.stuck().items()}
         found |= {
             f"folder {place.folder}": f"{self._watchers[place].words(now)}; the others go on"
             for place in self._hung
         }
-        return {who: why for who, why in found.items() if why is not None}
+        station = self._station
+        found |= {
+            f"disk {path}": why for path, why in station.disk.hanging(DISK_HANGS_SECONDS).items()
+        }
+        found |= {"model": station.live.problem, "model card": station.live.card_problem}
+        if station.gpu_problem:
+            found["GPU"] = f"{station.gpu_problem} The processor goes on in its place"
+        return {who: why for who, why in found.items() if why}
 
     def stop(self) -> None:
         """Ask all for the end after the step under way."""

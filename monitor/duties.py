@@ -10,7 +10,7 @@ from monitor.alerts.watching import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
 from monitor.effort.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
 from monitor.effort.outages import propose_outages
 from monitor.keeping.backing_up import keep_backups
-from monitor.keeping.backups import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
+from monitor.keeping.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
 from monitor.keeping.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
 from monitor.resources.cleaning import (
     CLEANING_SECONDS,
@@ -57,4 +57,10 @@ DUTIES: Mapping[str, tuple[float, Duty]] = {
     "housekeeping": (HOUSEKEEPING_SECONDS, housekeeping),
 }
 """Name -> seconds between two times, and what is done. Each runs in a thread of its own, never
-twice at once; what it raises is logged."""
+twice at once; what it raises is logged and told by the health of the station."""
+
+HANG_SECONDS: Mapping[str, float] = {"backup": 4 * 3600.0, "integrity": 4 * 3600.0}
+"""Name -> how long it may take, where that is longer than for others: a log of years on a slow
+stick takes its time."""
+ALONE = frozenset(HANG_SECONDS)
+"""A second one beside one that is only slow would get in its way."""

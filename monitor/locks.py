@@ -13,7 +13,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from monitor.domain import TrapwatchError, iso_utc
+from monitor.domain import TrapwatchError, iso_utc, parse_iso_utc
 from monitor.durable import make_folder
 
 LOCK_NAME = "trapwatch.lock"
@@ -68,6 +68,16 @@ class OwnerLock:
             return f"process {owner['pid']} (since {owner['since']})"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
+
+
+def held_since(path: Path) -> datetime | None:
+    """When the process that holds the lock at `path` took it; None if nobody does, or it could
+    not be written."""
+    try:
+        owner = json.loads(path.with_name(path.name + ".owner").read_text(encoding="utf-8"))
+        return parse_iso_utc(owner["since"]) if is_held(path) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def is_held(path: Path) -> bool:

@@ -240,7 +240,7 @@ def _write_whole(partial: Path, final: Path, files: Mapping[str, bytes]) -> None
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o444)
+            os.fchmod(file.fileno(), 0o440)
     sync(partial)
     os.rename(partial, final)
     sync(final.parent)

@@ -16,7 +16,7 @@ from typing import NoReturn
 from monitor.attention import Crew
 from monitor.config import Settings, load_settings
 from monitor.domain import TrapwatchError, iso_utc, utc_now
-from monitor.duties import DUTIES
+from monitor.duties import ALONE, DUTIES, HANG_SECONDS
 from monitor.keeping.recovery import note_damage
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError
@@ -24,7 +24,7 @@ from monitor.notify import notify, watchdog_seconds
 from monitor.resources.cleaning import open_when_there_is_room
 from monitor.resources.disk import DiskState, disk_lines
 from monitor.resources.power import BATTERY, tend_power
-from monitor.resources.processor import be_nice, take_cores
+from monitor.resources.processor import be_nice, hand_over_cores, take_cores
 from monitor.resources.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.scheduler import Ticks
 from monitor.station import Station
@@ -93,15 +93,12 @@ class Service:
         _guarded(station.caution.run_begins)
         _guarded(lambda: tend_power(station))
         crew = Crew(station, lambda: _classify(station))
-        ticks = Ticks(
-            {
-                "training": (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station)),
-                **{
-                    name: (seconds, partial(duty, station, self._is_ending))
-                    for name, (seconds, duty) in DUTIES.items()
-                },
-            }
-        )
+        duties = {
+            name: (seconds, partial(duty, station, self._is_ending))
+            for name, (seconds, duty) in DUTIES.items()
+        }
+        training = (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station))
+        ticks = Ticks({"training": training, **duties}, HANG_SECONDS, ALONE)
         crew.start()
         ticks.start()
         logger.info("station %s is up", station.settings.station.name)
@@ -125,7 +122,7 @@ class Service:
             if time.monotonic() - told >= pause:
                 told = time.monotonic()
                 notify("WATCHDOG=1")
-                _guarded(lambda: self._say_alive(station, crew))
+                _guarded(lambda: self._say_alive(station, crew, ticks))
             if ticks.check_clock():
                 told = 0.0  # a heartbeat of before the jump would look ages old
             _guarded(lambda: self._reap_training(station))
@@ -145,17 +142,13 @@ class Service:
         self._training.end()
         _start_over()
 
-    def _say_alive(self, station: Station, crew: Crew) -> None:
+    def _say_alive(self, station: Station, crew: Crew, ticks: Ticks) -> None:
         notify(f"STATUS={_one_line(station)}")
         problems = crew.problems(time.monotonic())
-        if station.live.problem:
-            problems["model"] = station.live.problem
-        if station.live.card_problem:
-            problems["model card"] = station.live.card_problem
-        if station.gpu_problem:
-            problems["GPU"] = f"{station.gpu_problem} The processor goes on in its place"
-        if self._web.problem:
-            problems["web"] = self._web.problem
+        problems |= {f"duty {name}": why for name, why in ticks.problems().items()}
+        for name, why in (("web", self._web.problem), ("training", self._training.problem)):
+            if why:
+                problems[name] = why
         facts = {"pid": os.getpid(), "problems": problems}
         self._put_state(station, "service", facts)
         if (rest := station.rest.facts()) != self._rest:
@@ -173,6 +166,7 @@ class Service:
     def _shut_down(self, station: Station, crew: Crew, ticks: Ticks) -> bool:
         """End everything: within STOP_SECONDS if the service stops, in peace for a new config."""
         crew.stop()
+        ticks.close()
         if self._stop.is_set():
             notify("STOPPING=1")
         self._web.end()
@@ -187,9 +181,10 @@ class Service:
                 break
         if self._stop.is_set() and self._training.end():
             _guarded(lambda: _clear_up(station))
-        ticks.close(wait=not self._stop.is_set())
-        if late:
-            logger.error("did not end in time: %s; nothing is lost by that", ", ".join(late))
+        hung = self._wait_for_duties(ticks, deadline)
+        if late or hung:
+            told = ", ".join([*late, *hung])
+            logger.error("did not end in time: %s; nothing is lost by that", told)
             if not crew.only_folders_hang(late):
                 return False
             _guarded(station.caution.run_ends)
@@ -197,6 +192,18 @@ class Service:
         _guarded(lambda: _end_tidily(station))
         logger.info("station %s has stopped", station.settings.station.name)
         return True
+
+    def _wait_for_duties(self, ticks: Ticks, deadline: float) -> list[str]:
+        """Names of those that do not come to an end: before a new config all but those that hang
+        are waited for."""
+        while late := ticks.join(TICK_SECONDS):
+            if self._stop.is_set():
+                if time.monotonic() > deadline:
+                    break
+            elif set(late) <= ticks.hanging():
+                break
+            notify("WATCHDOG=1")
+        return late
 
     def _train_if_due(self, station: Station) -> None:
         if station.rests(TRAIN):
@@ -206,6 +213,7 @@ class Service:
         self._training.start_if_due(station.settings, station.log, station.store, utc_now())
 
     def _reap_training(self, station: Station) -> None:
+        self._training.look(station.log, time.monotonic())
         self._training.reap(station.settings, station.log, station.store, utc_now())
 
     def _hear_signals(self) -> None:
@@ -275,6 +283,7 @@ def _leave(code: int = 1) -> NoReturn:
 def _start_over() -> NoReturn:
     """The same command in the same process: its locks, threads and memory are gone by that."""
     logging.shutdown()
+    hand_over_cores()
     try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     except OSError:

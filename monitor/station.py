@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from monitor.backbone import (
     open_backbone,
     usable_threads,
 )
-from monitor.backbone.spare import WithSpare
+from monitor.backbone.spare import WithSpare, gpu_gone
 from monitor.backbone.tail import Tail
 from monitor.config import Settings
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
@@ -44,6 +45,8 @@ from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:
     from monitor.training.bench import Bench
+
+logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
@@ -256,8 +259,10 @@ class Station:
             opened.close()
         options = replace(backbone_options(self.settings), tail=tail)
         backbone = open_backbone(options)
-        self.gpu_problem = None
-        self._tell_engine(backbone, options)
+        missed = gpu_gone(self.log.state(ENGINE_KEY) or {}, options, backbone)
+        if missed is not None and missed != self.gpu_problem:
+            logger.error("%s", missed)
+        self._tell_engine(backbone, options, missed)
         if isinstance(backbone, WithSpare):
             backbone.on_lost = lambda reason: self._tell_engine(backbone, options, reason)
         return backbone

@@ -12,6 +12,7 @@ import psutil
 
 from monitor.clocks import clock_problem
 from monitor.config import Settings
+from monitor.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
 from monitor.effort.silence import Rule, lasting_silence, usual_gap_days
 from monitor.health.verdict import health_of
@@ -28,7 +29,7 @@ from monitor.resources.rest import resting_lines
 from monitor.scheduler import training_due_at, training_facts
 
 MOST_SILENT_LINES = 10
-TOLD_ABOVE = ("workers", "folders", "disk", "clock", "backup")
+TOLD_ABOVE = ("workers", "folders", "disk", "clock")
 """Checks of the health that have lines of their own."""
 TOLD_FOR = timedelta(days=30)
 """So long a recovery of the log stands among the lines."""
@@ -76,6 +77,7 @@ def status_of(settings: Settings, log: SpeciesLog, now: datetime | None = None) 
         | {"state": room.state.value, "fullest": room.words},
         "backup": {"enabled": settings.backup.enabled} | (log.state(BACKUP) or {}),
         "rest": (log.state("rest") or {}) if running else {},
+        "power": _power(settings, log),
         "log": {key: log.state(key) for key in ("integrity", "recovery", "journal")},
         "today": _today(log, now, settings.station.zone),
         "silent_deployments": silent_deployments(log, now, settings.effort.rule),
@@ -118,6 +120,7 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if (alerts := facts["alerts"])["on"]:
         given_up = f", {alerts['failed']} given up" if alerts["failed"] else ""
         lines.append(("alerts", f"{alerts['waiting']} waiting to be sent{given_up}"))
+    lines += _power_lines(facts["power"], facts["clock"]["problem"])
     lines += [("rests", line) for line in resting_lines(facts["rest"])]
     lines += [
         ("silent camera", f"{s['deployment']}: last frame {s['last_frame_at']}")
@@ -129,9 +132,39 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [
         ("not well", f"{reason['words']} ({reason['advice']})")
         for reason in facts["health"]["reasons"]
-        if reason["check"] not in TOLD_ABOVE
+        if not _is_told(reason, facts["backup"])
     ]
     return lines
+
+
+def _power(settings: Settings, log: SpeciesLog) -> dict[str, Any]:
+    """What the classifier is to rest by, and what the service found of the battery."""
+    rules, told = settings.classifier, log.state("power") or {}
+    return {
+        "active_hours": list(rules.active_hours),
+        "rest_below_battery_percent": rules.rest_below_battery_percent,
+        "battery_percent": told.get("battery_percent"),
+        "on_mains": told.get("on_mains"),
+        "looked_for_battery": bool(told),
+    }
+
+
+def _power_lines(power: dict[str, Any], clock: str | None) -> Iterator[tuple[str, str]]:
+    if power["active_hours"] and clock is not None:
+        yield ("hours of work", HOURS_NOT_KEPT)
+    if power["rest_below_battery_percent"] is None or not power["looked_for_battery"]:
+        return
+    percent = power["battery_percent"]
+    mains = ", on mains or charging" if power["on_mains"] else ""
+    yield ("battery", f"{percent} %{mains}" if percent is not None else NO_BATTERY)
+
+
+def _is_told(reason: dict[str, Any], backup: dict[str, Any]) -> bool:
+    """Whether another line says that already."""
+    if reason["check"] != "backup":
+        return reason["check"] in TOLD_ABOVE
+    failures = (backup.get("problem"), backup.get("second_problem"))
+    return any(problem and problem in reason["words"] for problem in failures)
 
 
 def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import psutil
+
 from monitor.config import Settings
 from monitor.domain import RunState, TrapwatchError, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
+from monitor.log.runs import ENDED_FROM_OUTSIDE
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
 from monitor.resources.processor import take_cores
@@ -26,6 +29,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 3.0
+STILL_SECONDS = 1800.0
+"""A training that neither says how far it is nor computes for so long stands still. Between two
+words of it the slowest machine may compute for hours, so that alone ends none …"""
+SILENT_SECONDS = 86_400.0
+"""… but a whole day of computing without a word is no training of any machine."""
+LEAST_SHARE = 0.001
+"""Of one core: who uses less does not compute. Behind everybody else (nice 19) it still gets ten
+times as much."""
+LONGEST_LOOK = 10.0
+"""A machine that slept between two looks adds no more than this to either."""
 
 
 class Resting(TrapwatchError):
@@ -82,24 +95,33 @@ def train_now(
 
 
 def clear_up_after_training(
-    settings: Settings, log: SpeciesLog, store: ModelStore, now: datetime
+    settings: Settings,
+    log: SpeciesLog,
+    store: ModelStore,
+    now: datetime,
+    why: str = ENDED_FROM_OUTSIDE,
 ) -> bool:
     """Close the runs and remove the half-written models of a training that was killed.
+
+    Args:
+        why: it was, in words.
 
     Returns:
         False if a process is training, so that nothing is left over yet.
     """
     try:
         with OwnerLock(settings.data_directory / TRAINING_LOCK_NAME, "training", now):
-            _clear_up(log, store, now)
+            _clear_up(log, store, now, why)
     except Busy:
         return False
     return True
 
 
-def _clear_up(log: SpeciesLog, store: ModelStore, now: datetime) -> None:
-    if log.close_interrupted_runs(now):
-        logger.warning("a training was ended from outside; it is tried again later")
+def _clear_up(
+    log: SpeciesLog, store: ModelStore, now: datetime, why: str = ENDED_FROM_OUTSIDE
+) -> None:
+    if log.close_interrupted_runs(now, why):
+        logger.warning("%s; it is tried again later", why)
     try:
         removed = store.remove_partials()
     except OSError as error:
@@ -109,10 +131,48 @@ def _clear_up(log: SpeciesLog, store: ModelStore, now: datetime) -> None:
         logger.info("removed unfinished model versions: %s", ", ".join(removed))
 
 
-class TrainingProcess:
-    """The training that a service runs beside itself: at most one, ended with the service."""
+class Vigil:
+    """For how long one process has neither got on nor computed. Pure: told by whoever looks."""
 
     def __init__(self) -> None:
+        self._word: object = None
+        self._looked: float | None = None
+        self._silent, self._still, self._cpu = 0.0, 0.0, 0.0
+
+    def look(self, now: float, word: object, cpu_seconds: float | None) -> str | None:
+        """Why it is to be ended, in words; None as long as it need not. Call every second or so.
+
+        Args:
+            now: monotonic seconds.
+            word: changes when it gets on.
+            cpu_seconds: that it has used since its start; None: nobody knows.
+        """
+        passed = min(now - self._looked, LONGEST_LOOK) if self._looked is not None else 0.0
+        self._looked = now
+        self._silent, self._still = self._silent + passed, self._still + passed
+        if word != self._word:
+            self._word, self._silent, self._still = word, 0.0, 0.0
+            self._cpu = cpu_seconds or 0.0
+        elif cpu_seconds is None or cpu_seconds - self._cpu > LEAST_SHARE * STILL_SECONDS:
+            self._still, self._cpu = 0.0, cpu_seconds or 0.0
+        if self._still > STILL_SECONDS:
+            return f"the training stood still for {self._still / 60:.0f} minutes and was ended"
+        if self._silent > SILENT_SECONDS:
+            return f"the training did not get on for {self._silent / 3600:.0f} h and was ended"
+        return None
+
+
+class TrainingProcess:
+    """The training that a service runs beside itself: at most one, ended with the service, or when
+    it stands still.
+
+    Attributes:
+        problem: why it was ended, in words, until it has gone.
+    """
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self._vigil = Vigil()
         self._child: subprocess.Popen[bytes] | None = None
         self._run_before = 0
         self._lock = threading.Lock()
@@ -150,6 +210,24 @@ class TrainingProcess:
             command += ["--config", str(settings.source)]
         self._run_before = facts.newest.id if facts.newest is not None else 0
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._vigil = Vigil()
+
+    def look(self, log: SpeciesLog, now: float) -> None:
+        """End a training that stands still; call every second or so.
+
+        Args:
+            now: monotonic seconds.
+        """
+        with self._lock:
+            child = self._child
+            if child is None or child.poll() is not None or self.problem is not None:
+                return
+            run = next((run for run in log.runs(1) if run.id > self._run_before), None)
+            word = (run.stage, run.progress) if run is not None else None
+            self.problem = self._vigil.look(now, word, _cpu_seconds(child.pid))
+            if self.problem is not None:
+                logger.error("%s; it is tried again later", self.problem)
+                child.kill()  # one that is stopped hears nothing else
 
     def reap(self, settings: Settings, log: SpeciesLog, store: ModelStore, now: datetime) -> None:
         """Take note of a training that has ended, however it ended."""
@@ -157,12 +235,14 @@ class TrainingProcess:
             if self._child is None or self._child.poll() is None:
                 return
             code, pid, self._child = self._child.returncode, self._child.pid, None
+            why, self.problem = self.problem, None
             logger.log(
                 logging.INFO if code == 0 else logging.ERROR,
                 "the training has ended (exit status %d); see: trapwatch models list",
                 code,
             )
-            if clear_up_after_training(settings, log, store, now) and code != 0:
+            why = why or ENDED_FROM_OUTSIDE
+            if clear_up_after_training(settings, log, store, now, why) and code != 0:
                 self._note_false_start(settings, log, pid, code, now)
 
     def _note_false_start(
@@ -198,3 +278,12 @@ class TrainingProcess:
                 self._child.wait()
             self._child = None
         return True
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """Of the processor, by a process and by what it started; None: nobody knows."""
+    try:
+        process = psutil.Process(pid)
+        return sum(sum(one.cpu_times()[:4]) for one in (process, *process.children(True)))
+    except (psutil.Error, OSError):
+        return None

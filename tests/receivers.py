@@ -24,12 +24,14 @@ class Webhook:
     Attributes:
         got: the documents, in the order in which they came.
         status: what it answers.
+        refuses: what it answers 500 to, if the title has it.
     """
 
     def __init__(self, port: int | None = None) -> None:
         self.port = port or free_port()
         self.got: list[dict[str, Any]] = []
         self.status = 200
+        self.refuses: str | None = None
         self._server: ThreadingHTTPServer | None = None
 
     @property
@@ -48,9 +50,12 @@ class Webhook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if hook.status == 200:
-                    hook.got.append(json.loads(body))
-                self.send_response(hook.status)
+                document = json.loads(body)
+                refused = hook.refuses is not None and hook.refuses in document["title"]
+                status = 500 if refused else hook.status
+                if status == 200:
+                    hook.got.append(document)
+                self.send_response(status)
                 self.end_headers()
 
             def log_message(self, *arguments: object) -> None:

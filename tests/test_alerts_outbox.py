@@ -25,7 +25,16 @@ from pydantic import SecretStr
 from receivers import Webhook, free_port, mail_server, silence, webhook
 
 from monitor.alerts.channels import ChannelsError, channels_of, open_to_others, shown
-from monitor.alerts.outbox import FAILING_FOR, TRIED_FOR, Outbox, Standing, pause_after, to_be_told
+from monitor.alerts.outbox import (
+    FAILING_FOR,
+    TRIED_FOR,
+    UNCOUNTED,
+    Outbox,
+    Standing,
+    counted,
+    pause_after,
+    to_be_told,
+)
 from monitor.alerts.picture import picture_of
 from monitor.alerts.sending import Message, NotSent, send, without_secrets
 from monitor.config import ConfigError, Settings, load_settings
@@ -127,22 +136,72 @@ def test_the_pauses_double_up_to_six_hours_and_end_after_seven_days() -> None:
     assert TRIED_FOR - timedelta(hours=6) < sum(pauses, timedelta()) <= TRIED_FOR
 
 
-def test_what_nobody_takes_for_seven_days_is_given_up_and_that_is_said(
+def test_what_is_not_taken_while_others_are_is_given_up_after_seven_days_and_that_is_said(
     tmp_path: Path, hook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hook.status = 500
     stand, outbox = stand_of(tmp_path, {"hook": hook.url()}), Outbox()
-    stand.tell()
+    refused = stand.tell("refused")
+    hook.refuses = "refused"
     tries = 0
-    while stand.log.deliveries()["waiting"]:
+    while stand.log.deliveries()["failed"] == 0:
         assert tries < 100
+        stand.tell(f"alert {tries}")
+        outbox.send(stand)
         outbox.send(stand)
         stand.now += timedelta(hours=6)
         tries += 1
-    assert stand.states() == {"hook": "failed"} and tries > 30
+    assert tries > 30
     assert "given up" in caplog.text and "error=500" in caplog.text
     outbox.send(stand)
-    assert stand.log.deliveries()["failed"] == 1
+    counts = stand.log.deliveries()
+    assert (counts["failed"], counts["waiting"]) == (1, 0)
+    assert stand.log.alerts(1000)[-1].id == refused and stand.states() == {"hook": "failed"}
+
+
+def test_a_station_that_is_offline_for_two_months_loses_no_alert(
+    tmp_path: Path, hook: Webhook
+) -> None:
+    stand, outbox = stand_of(tmp_path, {"hook": hook.url()}), Outbox()
+    hook.down()
+    names = ["alert 0", "alert 1"]
+    stand.tell(names[0])
+    for round_ in range(240):
+        if round_ == 100:
+            stand.tell(names[1])
+        outbox = Outbox() if round_ % 50 == 0 else outbox  # the service is started anew
+        outbox.send(stand)
+        stand.now += timedelta(hours=6)
+    assert stand.log.deliveries() == {"waiting": 2, "sent": 0, "failed": 0}
+    hook.up()
+    outbox.send(stand)
+    outbox.send(stand)
+    assert sorted(hook.subjects) == [f"Hut: {name}" for name in names]
+
+
+def test_only_tries_while_others_get_through_lead_to_giving_up() -> None:
+    assert counted(3, gets_through=True) == 4
+    assert counted(3, gets_through=False) == 4, "the pauses grow"
+    assert counted(20, gets_through=False) == 20
+    assert counted(UNCOUNTED, gets_through=False) == UNCOUNTED
+    assert pause_after(UNCOUNTED) == timedelta(hours=6)
+
+
+def test_what_waits_is_bounded_and_routine_goes_first(
+    tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.alerts.outbox.MOST_WAITING", 3)
+    stand, outbox = stand_of(tmp_path, {"hook": hook.url()}), Outbox()
+    hook.down()
+    stand.log.add_alert("station", "disk", "disk: trouble", "", ["hook"], stand.now)
+    for number in range(4):
+        stand.tell(f"lynx {number}")
+    outbox.send(stand)
+    left = [a.subject for a in stand.log.alerts(9) if a.deliveries[0].state == "waiting"]
+    assert left == ["lynx 3", "lynx 2", "disk: trouble"]
+    dropped = stand.log.alerts(9)[-2].deliveries[0]
+    assert (dropped.state, dropped.problem) == ("failed", "more than 3 were waiting")
+    outbox.send(stand)
+    assert stand.log.deliveries()["waiting"] == 3
 
 
 def test_a_clock_that_jumps_neither_gives_up_nor_waits_for_years(

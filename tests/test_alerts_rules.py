@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,9 @@ import pytest
 from logbook import GAP, item, predict, publish, say
 
 from monitor.alerts import is_cooling, raise_alert, rules
-from monitor.alerts.watching import STATE_KEY, forget_old_alerts, look_for_news
+from monitor.alerts.watching import GATHERED, STATE_KEY, forget_old_alerts, look_for_news
 from monitor.config import Settings, load_settings
+from monitor.deployments import DeploymentRow
 from monitor.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
 from monitor.effort.silence import Outage, OutageState
 from monitor.log.alerts import AlertRow
@@ -334,22 +336,69 @@ def test_files_set_aside_before_the_first_look_ever_are_not_told(tmp_path: Path)
 
 
 def test_a_full_disk_is_told_when_it_begins_and_when_it_is_over() -> None:
-    found = {"disk": rules.Trouble(2, "3 MB free")}
-    alerts, known = rules.trouble_alerts({}, found, ())
+    found = {"disk": rules.Trouble("disk", "", 2, "3 MB free")}
+    alerts, known, told = rules.trouble_alerts({}, found, ())
     assert [a.subject for a in alerts] == ["disk: trouble"] and alerts[0].body == "3 MB free"
-    assert rules.trouble_alerts(known, found, ()) == ([], known)
-    alerts, known = rules.trouble_alerts(known, {}, ())
+    assert told == ["disk"] and rules.trouble_alerts(known, found, ()) == ([], known, [])
+    alerts, known, _ = rules.trouble_alerts(known, {}, ())
     assert [a.subject for a in alerts] == ["disk: well again"] and known == {}
 
 
 def test_what_gets_worse_is_told_again_and_what_flickers_waits_for_the_cool_down() -> None:
-    low, full = {"disk": rules.Trouble(1, "low")}, {"disk": rules.Trouble(2, "full")}
-    _, known = rules.trouble_alerts({}, low, ())
-    alerts, known = rules.trouble_alerts(known, full, ())
+    low = {"disk": rules.Trouble("disk", "", 1, "low")}
+    full = {"disk": rules.Trouble("disk", "", 2, "full")}
+    _, known, _ = rules.trouble_alerts({}, low, ())
+    alerts, known, _ = rules.trouble_alerts(known, full, ())
     assert [a.body for a in alerts] == ["full"]
-    assert rules.trouble_alerts({}, low, ("disk",)) == ([], {})
-    alerts, _ = rules.trouble_alerts({}, low, ())
+    assert rules.trouble_alerts({}, low, ("disk",)) == ([], {}, [])
+    alerts, _, _ = rules.trouble_alerts({}, low, ())
     assert [a.body for a in alerts] == ["low"], "and is told after it, if it lasts"
+
+
+def gone(*names: str) -> dict[str, rules.Trouble]:
+    troubles = [rules.Trouble("folders", name, 1, f"{name} is gone") for name in names]
+    return {trouble.key: trouble for trouble in troubles}
+
+
+def test_many_troubles_of_one_check_are_one_alert_and_end_one_by_one() -> None:
+    (alert,), known, _ = rules.trouble_alerts({}, gone(*(f"/{n}" for n in range(30))), ())
+    assert alert.body.endswith("/9 is gone\nand 20 more") and len(known) == 30
+    (alert,), known, told = rules.trouble_alerts({"folders|/a": 1}, gone("/b"), ["folders|/b"])
+    assert alert.subject == "folders: better" and known == {} and told == ["folders|/a"]
+    assert alert.body == "Over: /a\nNot over:\n/b is gone"
+    (alert,), _, _ = rules.trouble_alerts({"folders|/a": 1, "folders|/b": 1}, {}, ())
+    assert (alert.subject, alert.body) == ("folders: well again", "Over: /a\n/b")
+
+
+def test_what_was_told_by_an_older_version_is_not_said_to_be_over_while_it_lasts() -> None:
+    (alert,), known, _ = rules.trouble_alerts({"folders": 1}, gone("/a"), ())
+    assert alert.subject == "folders: trouble" and known == {"folders|/a": 1}
+
+
+def test_a_second_folder_and_a_lost_gpu_are_told_although_others_were_told_just_now(
+    tmp_path: Path,
+) -> None:
+    stand = make(tmp_path, "watch: {folders: [a, b]}\n")
+    first, second = (f"{tmp_path}/{name}: No such file or directory" for name in "ab")
+    stand.log.put_state("watch", {"problems": [first]}, stand.now)
+    (alert,) = stand.look()
+    assert first in alert.body
+    stand.now += timedelta(seconds=42)
+    stand.log.put_state("watch", {"problems": [first, second]}, stand.now)
+    (alert,) = stand.look()
+    assert second in alert.body and first not in alert.body
+    stand.log.put_state("watch", {"problems": [first, second, f"{tmp_path}/b/x: EIO"]}, stand.now)
+    assert stand.look() == [], "a dying disk is told once, not file by file"
+    with (tmp_path / "data" / "trapwatch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shaky = {"folder /mnt/x": "hangs"}
+        stand.log.put_state("service", {"problems": shaky}, stand.now)
+        assert any("/mnt/x" in a.body for a in stand.look())
+        stand.log.put_state("service", {"problems": shaky | {"GPU": "is lost"}}, stand.now)
+        (alert,) = stand.look()
+        assert "GPU: is lost" in alert.body and "/mnt/x" not in alert.body
+        assert stand.look() == []
+    stand.log.close()
 
 
 def test_a_failed_backup_is_told_through_the_health(stand: Stand) -> None:
@@ -367,9 +416,31 @@ def test_a_camera_that_fell_silent_is_told_once(stand: Stand) -> None:
     stand.frames(20, ago=timedelta(days=14), apart=720)
     stand.look()
     stand.log.propose_outages(stand.now, stand.settings.effort.rule)
+    assert stand.look() == [], "there may be more"
+    stand.now += GATHERED
     (alert,) = stand.look()
     assert alert.subject == "camera north is silent" and "2027-04-27" in alert.body
     stand.log.propose_outages(stand.now + timedelta(days=1), stand.settings.effort.rule)
+    assert stand.look() == []
+
+
+def test_cameras_that_never_sent_a_frame_are_one_alert_and_long_gone_ones_none(
+    stand: Stand,
+) -> None:
+    starts = {"new": 5, "newer": 4, "gone": 400}
+    rows = [
+        DeploymentRow(name, "", start=stand.now - timedelta(days=days)).values()
+        for name, days in starts.items()
+    ]
+    stand.log.set_deployments(rows)
+    stand.frames(1, ago=timedelta(days=1), place="old")
+    stand.log.set_period("old", stand.now - timedelta(days=300), None, "Ana", "cli", stand.now)
+    assert stand.log.propose_outages(stand.now, stand.settings.effort.rule) == (4, 0)
+    stand.now += GATHERED
+    (alert,) = stand.look()
+    assert alert.subject == "2 cameras are silent"
+    assert "new: no frame at all since its start, 2027-04-26" in alert.body
+    assert "gone" not in alert.body.splitlines()[0] and "old" not in alert.body
     assert stand.look() == []
 
 
@@ -388,6 +459,7 @@ def test_a_camera_given_up_years_ago_is_not_told(stand: Stand) -> None:
     stand.frames(20, ago=timedelta(days=400), apart=720)
     stand.look()
     stand.log.propose_outages(stand.now, stand.settings.effort.rule)
+    stand.now += GATHERED
     assert stand.log.outages() and stand.look() == []
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,21 +18,29 @@ from logbook import NOW, rows, say
 
 from monitor.config import ConfigError, load_settings
 from monitor.doctor import examine
+from monitor.keeping import backups
 from monitor.keeping.backing_up import keep_backups
-from monitor.keeping.backups import (
+from monitor.keeping.backup_schedule import (
     ALWAYS_KEPT,
     FEWEST_LOOKS,
     LOOK_SECONDS,
-    STATE,
     Last,
-    back_up,
     due,
     looked,
-    newest_good,
     to_drop,
+)
+from monitor.keeping.backups import (
+    STATE,
+    back_up,
+    mark_of,
+    newest_good,
+    own_backups,
+    spare,
     too_little_room,
 )
-from monitor.log.backup import BackupError, backups_in, facts_of, verify_backup, write_backup
+from monitor.log import restore
+from monitor.log.backup import verify_backup, write_backup
+from monitor.log.backup_facts import BackupError, backups_in, facts_of
 from monitor.log.engine import choose_sqlite
 from monitor.log.restore import restore_backup
 from monitor.log.species_log import SpeciesLog
@@ -235,14 +245,14 @@ def test_a_disk_without_room_is_told_and_nothing_is_written(station, tmp_path):
         pytest.skip(f"no small disk can be mounted here: {error}")
 
 
-def test_room_is_asked_for_the_log_with_its_journal(tmp_path, monkeypatch):
-    log = tmp_path / "log.db"
-    log.write_bytes(bytes(300))
-    Path(f"{log}-wal").write_bytes(bytes(200))
-    usage = shutil.disk_usage(tmp_path)
-    for free, enough in ((1000, True), (999, False)):
+def test_room_is_asked_for_the_log_with_its_journal_and_for_the_work(station, monkeypatch):
+    settings, log = station.settings, station.log.path
+    folder(station).mkdir()
+    size = sum(Path(f"{log}{suffix}").stat().st_size for suffix in ("", "-wal"))
+    usage = shutil.disk_usage(folder(station))
+    for free, enough in ((2 * size + 1_100_000, True), (2 * size + 1_099_999, False)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, f=free: usage._replace(free=f))
-        assert (too_little_room(log, tmp_path) is None) is enough
+        assert (too_little_room(settings, None) is None) is enough
 
 
 def test_while_backups_rest_the_reason_is_told(station):
@@ -285,7 +295,9 @@ def test_each_backup_goes_to_the_second_disk_too(station, tmp_path):
             first, second = (facts_of(f / names[0]) for f in (folder(station), disk.folder))
             assert (first.number, first.labels) == (second.number, second.labels) == (6, 3)
             shutil.rmtree(folder(station))
-            assert newest_good([folder(station), disk.folder]) == disk.folder / names[0]
+            assert newest_good(station.settings, None) is None, "it may be another station's"
+            own = mark_of(station.settings)
+            assert newest_good(station.settings, own) == disk.folder / names[0]
     except CannotMount as error:
         pytest.skip(f"no small disk can be mounted here: {error}")
 
@@ -319,11 +331,11 @@ def test_a_damaged_backup_is_passed_over_for_the_one_before(station, caplog):
     say(station.log, 4, "lynx")
     newest = back_up(station.settings, AT + EVERY).facts.path
     older = folder(station) / name_of(AT)
-    assert newest_good([folder(station)]) == newest
+    assert newest_good(station.settings, mark_of(station.settings)) == newest
     content = bytearray(newest.read_bytes())
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     newest.write_bytes(content)
-    assert newest_good([folder(station)]) == older
+    assert newest_good(station.settings, mark_of(station.settings)) == older
     assert newest.name in caplog.text
     labels = facts_of(older).labels
     log = station.log.path
@@ -333,9 +345,9 @@ def test_a_damaged_backup_is_passed_over_for_the_one_before(station, caplog):
         assert len(rows(restored, "SELECT 1 FROM label WHERE withdraws_id IS NULL")) == labels
 
 
-def test_no_backup_is_newest_where_there_is_none(tmp_path):
-    assert newest_good([tmp_path, tmp_path / "not there"]) is None
-    assert newest_good([]) is None
+def test_no_backup_is_newest_where_there_is_none(station, tmp_path):
+    with_backup(station, second_folder=tmp_path / "not there")
+    assert newest_good(station.settings, mark_of(station.settings)) is None
 
 
 def test_a_backup_of_a_newer_program_is_not_the_newest_good_one(station):
@@ -344,7 +356,7 @@ def test_a_backup_of_a_newer_program_is_not_the_newest_good_one(station):
     write_backup(station.log.path, newer, number=2)
     with closing(choose_sqlite().module.connect(newer)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    assert newest_good([folder(station)]) == path
+    assert newest_good(station.settings, mark_of(station.settings)) == path
 
 
 def test_two_backups_in_a_minute_are_two_files(station):
@@ -369,3 +381,130 @@ def test_the_config_has_absolute_folders_and_sensible_bounds(config):
         config.write_text(text + f"backup: {{{fault}}}\n")
         with pytest.raises(ConfigError, match=r"backup\."):
             load_settings(config, {})
+
+
+def of_another(station: Station, path: Path, number: int) -> Path:
+    """A backup that another station left there."""
+    write_backup(station.log.path, path, number=number)
+    with closing(choose_sqlite().module.connect(path)) as connection, connection:
+        connection.execute("UPDATE state SET value = '{\"id\": \"other\"}' WHERE key = 'identity'")
+    return path
+
+
+def test_another_stations_backups_are_neither_restored_nor_replaced_nor_dropped(station, tmp_path):
+    try:
+        with small_disk(tmp_path / "usb", 20_000) as disk:
+            with_backup(station, second_folder=disk.folder, keep_daily=1, keep_weekly=0)
+            others = [
+                of_another(station, disk.folder / name_of(AT + n * EVERY), 500 + n)
+                for n in range(5)
+            ]
+            before = [path.read_bytes() for path in others]
+            for n in range(5):
+                outcome = back_up(station.settings, AT + n * EVERY)
+                assert outcome.second_problem is None
+            assert [path.read_bytes() for path in others] == before
+            assert outcome.number == 5, "their numbers are not counted"
+            own = mark_of(station.settings)
+            newest = folder(station) / name_of(AT + 4 * EVERY)
+            assert newest_good(station.settings, own) == newest
+            assert (disk.folder / f"{newest.stem}-2.db").exists(), "beside the other of that name"
+            assert not set(others) & set(own_backups(station.settings, own))
+            assert len(own_backups(station.settings, own)) == 2 * ALWAYS_KEPT
+            shutil.rmtree(folder(station))
+            for path in own_backups(station.settings, own):
+                path.unlink()
+            assert newest_good(station.settings, own) is None
+            (check,) = [c for c in examine(station.settings) if c.name == "backups"]
+            assert check.state == "warn"
+    except CannotMount as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+
+
+class SmallStorage:
+    """A disk on which nothing but these backups takes room."""
+
+    def __init__(self, folder: Path, free: int) -> None:
+        self.folder, self.free, self.usage = folder, free, shutil.disk_usage(folder.parent)
+
+    def __call__(self, _: object) -> object:
+        used = sum(path.stat().st_size for path in self.folder.glob("*.db"))
+        return self.usage._replace(free=self.free - used)
+
+
+def test_backups_make_room_for_the_newest_and_never_fill_the_disk(station, monkeypatch):
+    size = facts_of(station.log.path, is_live=True).size_bytes
+    size += Path(f"{station.log.path}-wal").stat().st_size
+    storage = SmallStorage(folder(station), 1_100_000 + 5 * size)
+    monkeypatch.setattr(shutil, "disk_usage", storage)
+    for n in range(12):
+        back_up(station.settings, AT + n * EVERY)
+        assert storage(None).free >= 1_100_000, "disk.stop_mb is never touched"
+    names = [path.name for path in backups_in(folder(station))]
+    assert names[0] == name_of(AT + 11 * EVERY)
+    assert ALWAYS_KEPT <= len(names) < 7
+    storage.free = 1_100_000
+    with pytest.raises(BackupError, match=r"twice the log, and disk\.stop_mb"):
+        back_up(station.settings, AT + 12 * EVERY)
+    assert [path.name for path in backups_in(folder(station))] == names[:ALWAYS_KEPT]
+
+
+def test_only_scheduled_backups_beyond_the_newest_three_are_spare(station):
+    for n in range(5):
+        back_up(station.settings, AT + n * EVERY)
+    write_backup(
+        station.log.path, folder(station) / "trapwatch-before-0004-2026-11-26T0215Z.db", number=1
+    )
+    of_another(station, folder(station) / name_of(AT - EVERY), 1)
+    names = [path.name for path in spare(folder(station), mark_of(station.settings))]
+    assert names == [name_of(AT), name_of(AT + EVERY)]
+
+
+def test_a_second_disk_that_hangs_holds_up_no_backup(station, tmp_path, monkeypatch):
+    go = threading.Event()
+    monkeypatch.setattr(backups, "_copy_on", lambda *_: go.wait(30))
+    monkeypatch.setattr(backups, "SECONDS", 0.2)
+    with_backup(station, second_folder=tmp_path / "usb")
+    try:
+        for _ in range(2):
+            began = time.monotonic()
+            keep_backups(station)
+            assert time.monotonic() - began < 10
+            told = station.log.state(STATE)
+            assert told["problem"] is None
+            assert "does not answer" in told["second_problem"]
+            station.test_clock.now += 2 * EVERY
+            for _ in range(FEWEST_LOOKS):
+                keep_backups(station)
+    finally:
+        go.set()
+    assert len(backups_in(folder(station))) >= 2
+
+
+def test_a_backup_that_cannot_be_restored_does_not_count(station, monkeypatch):
+    whole = restore.restore_backup
+
+    def loses(backup: Path, log: Path, *others: object) -> None:
+        whole(backup, log, *others)
+        with closing(choose_sqlite().module.connect(log)) as connection, connection:
+            connection.execute("DELETE FROM state WHERE key = 'identity'")
+
+    monkeypatch.setattr(restore, "restore_backup", loses)
+    keep_backups(station)
+    assert "restored holds something else" in station.log.state(STATE)["problem"]
+    assert list(folder(station).iterdir()) == []
+    monkeypatch.setattr(restore, "restore_backup", whole)
+    back_up(station.settings, AT)
+    assert [path.name for path in folder(station).iterdir()] == [name_of(AT)]
+
+
+def test_numbers_only_grow_although_the_first_folder_was_lost(station):
+    keep_backups(station)
+    for _ in range(LOOKS_A_DAY + 1):
+        station.test_clock.now += LOOK
+        keep_backups(station)
+    shutil.rmtree(folder(station))
+    station.test_clock.now += EVERY
+    for _ in range(FEWEST_LOOKS + 1):
+        keep_backups(station)
+    assert facts_of(Path(station.log.state(STATE)["path"])).number == 3

@@ -15,9 +15,10 @@ from test_cli import Station
 from monitor.config import load_settings
 from monitor.domain import utc_now
 from monitor.keeping.backups import back_up
-from monitor.keeping.recovery import NOTE
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
+from monitor.log.backup_facts import station_of
 from monitor.log.engine import choose_sqlite
+from monitor.log.recovery_note import NOTE
 from monitor.log.species_log import SpeciesLog
 
 LABELS = "SELECT id, act_id, media_id FROM label ORDER BY id"
@@ -67,7 +68,7 @@ def test_the_backups_of_the_service_are_listed_newest_first(station, data):
     assert [one["path"] for one in listed] == [str(second.path), str(first.path)]
     assert listed[0]["newest_label_at"] == "2026-05-01T12:00:00.000Z"
     table = station.ok("backup", "--list").splitlines()
-    assert table[0].split("\t") == ["backup", "size", "media", "labels", "newest label"]
+    assert table[0].split("\t") == ["backup", "size", "media", "labels", "newest label", "whose"]
     assert table[1].startswith(f"{second.path}\t")
     second.path.write_bytes(b"damaged")
     code, out, err = station.run("backup", "--list", "--json")
@@ -169,3 +170,44 @@ def test_a_backup_imports_nothing_heavy(station, tmp_path):
         [sys.executable, "-c", code, *words], capture_output=True, check=False, text=True
     )
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_another_stations_backup_is_restored_only_if_that_is_said(station, data, tmp_path):
+    log, copy = data / "trapwatch.db", tmp_path / "copy.db"
+    with SpeciesLog(log) as opened:
+        opened.identity(NOW)
+    station.ok("backup", copy)
+    with closing(choose_sqlite().module.connect(copy)) as connection, connection:
+        connection.execute("UPDATE state SET value = '{\"id\": \"other\"}' WHERE key = 'identity'")
+    code, _, err = station.run("restore", copy, "--yes")
+    assert (code, "ANOTHER station's" in err, "--other-station" in err) == (1, True, True)
+    assert list(data.glob("*.replaced-*")) == []
+    assert station.run("restore", copy, "--yes", "--other-station")[0] == 0
+    assert station_of(log) == "other"
+
+
+def test_a_backup_without_a_log_says_that_there_is_none(station, data, tmp_path):
+    for path in data.glob("trapwatch.db*"):
+        path.unlink()
+    code, _, err = station.run("backup", tmp_path / "copy.db")
+    assert (code, "there is no species log at" in err) == (1, True)
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_of_the_logs_that_were_replaced_the_newest_two_stay(station, data, tmp_path):
+    station.ok("backup", tmp_path / "copy.db")
+    (data / "trapwatch.db.replaced-mine").write_text("a name of somebody's own")
+    for _ in range(4):
+        station.ok("restore", tmp_path / "copy.db", "--yes")
+    found = {path.name for path in data.glob("*.replaced-*")}
+    assert len(found) == 3 and "trapwatch.db.replaced-mine" in found
+
+
+def test_a_restore_says_what_is_in_no_backup(station, data, tmp_path):
+    text = station.config.read_text()
+    station.config.write_text(text.replace("web: {enabled: false}", "web: {enabled: true}"))
+    station.ok("backup", tmp_path / "copy.db")
+    err = station.run("restore", tmp_path / "copy.db", "--yes")[2]
+    assert "trapwatch web password" in err
+    (data / "accounts.json").write_text("{}")
+    assert "web password" not in station.run("restore", tmp_path / "copy.db", "--yes")[2]

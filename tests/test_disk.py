@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -262,6 +263,41 @@ def test_a_small_disk_for_passing_files_stops_nothing(settings, tmp_path, monkey
         pytest.skip(f"a small disk takes root and a system that lets it mount: {error}")
 
 
+def test_a_disk_that_hangs_and_is_not_vital_holds_up_nobody(settings, tmp_path):
+    stick, go = tmp_path / "stick", threading.Event()
+    stick.mkdir()
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        assert path != stick or go.wait(30)
+        return os.statvfs(path)
+
+    backup = settings.backup.model_copy(update={"second_folder": stick})
+    settings = settings.model_copy(update={"backup": backup, "disk": Disk(warn_mb=2, stop_mb=1)})
+    guard = DiskGuard(settings, Rest(), statvfs, patience=0.3)
+    try:
+        looks = [threading.Thread(target=guard.look, kwargs={"anew": True}) for _ in range(5)]
+        began = time.monotonic()
+        for look in looks:
+            look.start()
+        for look in looks:
+            look.join(5)
+        assert 0.3 <= time.monotonic() - began < 2, "all wait at once, and for a moment"
+        began, before = time.monotonic(), threading.active_count()
+        for _ in range(20):
+            assert DiskGuard(settings, None, statvfs, patience=0.3).look().state is OK
+        assert guard.look(anew=True).state is OK
+        assert time.monotonic() - began < 0.3, "nobody waits for it again"
+        assert threading.active_count() <= before, "and no thread is lost by that"
+        assert list(guard.hanging()) == [stick] and guard.hanging(30) == {}
+        assert guard.hanging()[stick].startswith("no answer for ")
+    finally:
+        go.set()
+    deadline = time.monotonic() + 5
+    while guard.look(anew=True) and guard.hanging():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_data_folder_that_is_not_there_yet_is_looked_for_above(settings):
     settings.data_directory.rmdir()
     assert Machine(9000).guard(settings).look().state is OK
@@ -323,6 +359,22 @@ def test_the_cheapest_go_first_and_no_more_than_needed(settings):
     assert 0 < there(kinds["pictures"]) < 40
     assert kinds["pictures"][-1].exists() and not kinds["pictures"][0].exists()
     assert there(kinds["maps"]) == there(kinds["checkpoint"]) == 1
+
+
+def test_old_backups_go_last_and_only_where_all_work_rests(settings):
+    data = settings.data_directory
+    kinds = rubbish(data)
+    backups = [data / "backups" / f"trapwatch-2026-05-0{n}T0215Z.db" for n in range(1, 8)]
+    for path in backups:
+        path.write_bytes(b"x" * 1000)
+    machine = Cleaned(600 - 4300, [p for k in ("partials", "pictures", "maps") for p in kinds[k]])
+    clean_files(settings, machine.guard(settings))
+    assert there(backups) == 7, "the disk is low, and work goes on"
+    machine = Cleaned(350, backups)
+    clean_files(settings, machine.guard(settings))
+    assert [path.exists() for path in backups] == [False] * 2 + [True] * 5, "work goes on"
+    clean_files(settings, Machine(0).guard(settings))
+    assert [path.exists() for path in backups] == [False] * 4 + [True] * 3
 
 
 def test_where_there_is_room_nothing_is_cleaned(settings):

@@ -89,6 +89,7 @@ def test_a_config_or_log_that_others_may_read_gets_the_very_command_that_closes_
     log = settings.data_directory / "trapwatch.db"
     old = settings.data_directory / "trapwatch.db.damaged-20260501T120000Z"
     old.write_bytes(b"as it was found")
+    settings.data_directory.chmod(0o750)
     for path, mode in ((settings.source, 0o640), (log, 0o600), (old, 0o640)):
         path.chmod(mode)
     closed = [check for check in examine(settings) if check.name == "file modes"]
@@ -104,6 +105,73 @@ def test_a_config_or_log_that_others_may_read_gets_the_very_command_that_closes_
     for check in checks:
         subprocess.run(check.advice, shell=True, check=True)
     assert [c.state for c in examine(settings) if c.name == "file modes"] == [OK]
+
+
+def test_models_backups_accounts_and_the_folder_itself_must_be_closed_too(
+    settings: Settings,
+) -> None:
+    open_log(settings.database.url, create=True).close()
+    assert settings.source is not None
+    data, models = settings.data_directory, settings.models.directory
+    ModelStore(models).publish("v0001", sure_of("hare"), {}, "")
+    (data / "backups").mkdir()
+    open_ones = {
+        data / "trapwatch.db": 0o640, settings.source: 0o640, data / "features.db": 0o644,
+        data / "accounts.json": 0o640, data / "backups" / "a b.db": 0o644, data: 0o755,
+    }  # fmt: skip
+    for path, mode in open_ones.items():
+        if path != data:
+            path.touch()
+        path.chmod(mode)
+    for path in (models, models / "v0001"):
+        path.chmod(0o755)
+    checks = [check for check in examine(settings) if check.name == "file modes"]
+    assert [(check.state, check.advice) for check in checks] == [
+        (WARN, f"chmod 0750 {data}"),
+        (WARN, f"chmod 0640 {data / 'features.db'}"),
+        (WARN, f"chmod 0600 {data / 'accounts.json'}"),
+        (WARN, f"chmod -R g-w,o= {models}"),
+        (WARN, f"chmod -R g-w,o= {data / 'backups'}"),
+    ]
+    assert f"{models}: others may use 2 files or folders" in checks[3].finding
+    for check in checks:
+        subprocess.run(check.advice, shell=True, check=True)
+    assert [c.state for c in examine(settings) if c.name == "file modes"] == [OK]
+
+
+def test_addresses_that_only_the_service_is_given_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (tmp_path / "config.yaml").write_text(
+        "classifier: {backbone: small}\nalerts: {urls_file: '${CREDENTIALS_DIRECTORY}/alerts'}\n"
+    )
+    station = load_settings(tmp_path / "config.yaml", environ={})
+    checks = examine(station)
+    assert [check for check in checks if check.state == FAIL] == []
+    told = finding(checks, "alerts")
+    assert told.state == OK and "only the service can read it" in told.finding
+    assert "docs/alerts.md" in told.advice
+
+
+def test_a_log_of_a_newer_release_is_told_once_with_the_way_back(settings: Settings) -> None:
+    open_log(settings.database.url, create=True).close()
+    log = settings.data_directory / "trapwatch.db"
+    copy = settings.data_directory / "backups" / "trapwatch-before-0099-2026-12-01T0000Z.db"
+    copy.parent.mkdir()
+    with sqlite3.connect(log) as old, sqlite3.connect(copy) as kept:
+        old.backup(kept)
+        old.execute("UPDATE alembic_version SET version_num = '0099'")
+    with OwnerLock(settings.data_directory / LOCK_NAME, "the log", utc_now()):
+        checks = examine(settings)
+    (told,) = [check for check in checks if "newer trapwatch" in check.finding]
+    assert (told.state, told.name) == (FAIL, "log")
+    assert "revision" not in told.finding
+    assert f"trapwatch restore {copy}" in told.advice and "docs/install.md" in told.advice
+    assert finding(checks, "clock").state == OK
+    assert finding(checks, "service").finding == "running"
+    copy.unlink()
+    assert "docs/install.md" in finding(examine(settings), "log").advice
 
 
 def test_a_damaged_card_is_told_and_the_model_is_sound_all_the_same(settings: Settings) -> None:

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import GAP, NOW, item, rows
 
+from monitor.config.station import EffortRule
+from monitor.deployments import DeploymentRow
+from monitor.effort.camera_days import watched_days
 from monitor.effort.days import effort_of, per_hundred_days
 from monitor.effort.outages import propose_outages
 from monitor.effort.silence import (
@@ -22,6 +25,7 @@ from monitor.effort.silence import (
     Rule,
     Silence,
     clock_doubt,
+    never_heard,
     proposals,
     silences,
     tail_of,
@@ -140,6 +144,29 @@ def test_a_deployment_that_has_ended_does_not_fall_silent():
     assert tail_of(captures(end=at(50)), at(40)) is None
 
 
+def test_the_time_before_the_first_frame_and_after_the_last_one_can_be_silent_too():
+    weekly = [date(2026, 1, 1) + timedelta(days=7 * n) for n in range(10)]
+    known = captures(start=at(-5), end=at(15))
+    ends = [Silence(at(-5), at(0)), Silence(at(10), at(15))]
+    assert silences(known, at(30)) == ends
+    assert silences(captures(start=at(-3), end=at(13)), at(30)) == []
+    rare = captures(start=at(-5), end=at(15), first_days=weekly, days_before={at(10): weekly})
+    assert silences(rare, at(30)) == [], "by its own rhythm"
+    assert silences(captures(start=at(-40), end=at(-20)), at(30)) == [Silence(at(-40), at(-20))]
+    assert effort_of(known, [], at(30), unspoken=ends).watched_days == 10
+
+
+def test_a_camera_that_never_sent_a_frame_is_silent_from_its_start():
+    assert never_heard(at(0), None, at(3)) == []
+    assert never_heard(at(0), None, at(3.1)) == [Silence(at(0))]
+    assert never_heard(at(0), at(20), at(10)) == [Silence(at(0))]
+    assert never_heard(at(0), at(20), at(30)) == [Silence(at(0), at(20))]
+    assert never_heard(at(0), at(2), at(30)) == []
+    assert never_heard(at(40), None, at(30)) == []
+    assert never_heard(None, None, at(30)) == []
+    assert never_heard(at(0), None, at(4), Rule(timedelta(days=5))) == []
+
+
 def test_a_clock_is_doubted_that_fell_back_or_runs_ahead():
     assert clock_doubt(captures(), at(40)) is None
     assert "future" in str(clock_doubt(captures(newest=at(60)), at(40)))
@@ -174,22 +201,32 @@ def test_with_a_clock_that_is_doubted_all_stays_as_it_is():
 moments = st.integers(0, 30)
 
 
-@given(st.lists(moments, min_size=1, max_size=12), st.lists(moments, max_size=12), moments)
-def test_proposals_settle_at_once_and_never_overlap(frames, later, more):
+@given(
+    st.lists(moments, min_size=1, max_size=12),
+    st.lists(moments, max_size=12),
+    moments,
+    st.none() | st.integers(-10, 30),
+    st.none() | moments,
+)
+def test_proposals_settle_at_once_and_never_overlap(frames, later, more, start, length):
     """Frames come in any order; after each look, a second look changes nothing."""
+    began = at(start) if start is not None else None
+    end = at((start or 0) + length) if length is not None else None
     known: list[Outage] = []
     for seen in (frames, [*frames, *later]):
         days = sorted(set(seen))
         gaps = [span(a, b) for a, b in pairwise(days) if b - a > 3]
         now = at(max(days) + more)
-        taken = captures(days[-1], first=at(days[0]), gaps=gaps)
-        known = _apply(known, proposals(silences(taken, now), known))
-        again = proposals(silences(taken, now), known)
+        taken = captures(days[-1], first=at(days[0]), gaps=gaps, start=began, end=end)
+        more_facts = (tail_of(taken, now), taken.first)
+        known = _apply(known, proposals(silences(taken, now), known, *more_facts))
+        again = proposals(silences(taken, now), known, *more_facts)
         assert not again.propose and not again.end and not again.withdraw
         ends = [(o.start, o.end or datetime.max.replace(tzinfo=UTC)) for o in known]
         assert all(a[1] <= b[0] for a, b in pairwise(sorted(ends)))
-        watched = effort_of(taken, known, now).watched_days
-        assert watched == pytest.approx(days[-1] - days[0] - sum(g.days for g in gaps))
+        if start is None and end is None:
+            watched = effort_of(taken, known, now).watched_days
+            assert watched == pytest.approx(days[-1] - days[0] - sum(g.days for g in gaps))
 
 
 def _apply(known: list[Outage], changes) -> list[Outage]:
@@ -287,6 +324,74 @@ def test_a_card_that_is_read_in_any_order_casts_no_doubt(log):
     shoot(log, [9, 3, 5, 1, 0, 2, 4])
     (facts,) = log.deployment_facts(at(10))
     assert clock_doubt(facts.captures, at(10)) is None
+
+
+def watched(log: SpeciesLog, now: datetime, name: str = "north") -> float | None:
+    effort = EffortRule()
+    found = watched_days(SimpleNamespace(effort=effort), log, now).get(name)
+    return round(found, 6) if found is not None else None
+
+
+def test_ten_frames_of_may_are_not_half_a_year_that_was_watched(log):
+    shoot(log, range(100, 110))
+    log.set_period("north", at(0), at(180), "Ana", "cli", NOW)
+    assert watched(log, at(200)) == 9, "also before the station has looked"
+    assert log.propose_outages(at(200)) == (2, 0)
+    assert told(log) == [("north", 0, 100, "proposed"), ("north", 109, 180, "proposed")]
+    assert (watched(log, at(200)), log.propose_outages(at(201))) == (9, (0, 0))
+    first, _ = log.outages()
+    log.judge_outage(first.id, OutageState.DISMISSED, "Ana", "cli", at(202))
+    assert watched(log, at(203)) == 109, "a person said that there was nothing to see"
+
+
+def test_late_cards_take_the_silence_before_the_first_frame_back(log):
+    shoot(log, range(20, 25))
+    log.set_period("north", at(0), None, "Ana", "cli", NOW)
+    log.propose_outages(at(25))
+    assert told(log) == [("north", 0, 20, "proposed")]
+    shoot(log, range(10, 20))
+    assert log.propose_outages(at(25)) == (0, 1)
+    assert told(log) == [("north", 0, 10, "proposed")]
+    shoot(log, [1, *range(2, 10)])
+    assert log.propose_outages(at(25)) == (0, 1)
+    assert (told(log), watched(log, at(25))) == ([], 24)
+
+
+def test_a_camera_that_never_sent_a_frame_is_proposed_until_it_does(log):
+    log.set_deployments([row("north", at(0), None), row("south", at(0), None)])
+    assert log.propose_outages(at(3)) == (0, 0)
+    assert log.propose_outages(at(4)) == (2, 0)
+    assert log.propose_outages(at(5)) == (0, 0)
+    assert told(log) == [("north", 0, None, "proposed"), ("south", 0, None, "proposed")]
+    assert watched(log, at(5)) is None
+    shoot(log, [1, 2, 3, 4])  # a card that is brought in late fills it
+    shoot(log, [6, 7], "south")
+    assert log.propose_outages(at(7)) == (0, 2)
+    assert told(log) == [("south", 0, 6, "proposed")]
+    assert (watched(log, at(7)), watched(log, at(7), "south")) == (4, 1)
+
+
+def test_what_a_person_said_of_a_camera_without_frames_ends_with_the_first_one(log):
+    log.set_deployments([row("north", at(0), None)])
+    log.propose_outages(at(4))
+    (proposed,) = log.outages()
+    log.judge_outage(
+        proposed.id, OutageState.CONFIRMED, "Ana", "cli", at(5), start=at(0.5), reason=Reason.OTHER
+    )
+    assert log.propose_outages(at(6)) == (0, 0)
+    shoot(log, [2, 3])
+    log.propose_outages(at(6))
+    assert told(log)[0] == ("north", 0.5, 2, "confirmed")
+
+
+def test_a_camera_whose_frames_are_all_of_the_future_is_not_said_to_be_silent(log):
+    log.set_deployments([row("north", at(0), None)])
+    shoot(log, [300])
+    assert log.propose_outages(at(10)) == (0, 0)
+
+
+def row(name: str, start: datetime | None, end: datetime | None) -> dict[str, object]:
+    return DeploymentRow(name, "", start=start, end=end).values()
 
 
 def test_an_open_proposal_ends_with_its_deployment(log):

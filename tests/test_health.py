@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,8 @@ from logbook import publish
 
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, OK, WARN, examine
-from monitor.domain import utc_now
+from monitor.domain import iso_utc, utc_now
+from monitor.health.ages import LOOKS_AT_LOG, Ages
 from monitor.health.verdict import (
     LATE_SECONDS,
     Health,
@@ -24,6 +26,8 @@ from monitor.health.verdict import (
     health_of,
     heartbeat_words,
 )
+from monitor.keeping.backup_schedule import LOOK_SECONDS
+from monitor.keeping.soundness import FULL_EVERY, QUICK_EVERY
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.status import status_lines, status_of
@@ -35,6 +39,7 @@ WELL: dict[str, dict[str, Any]] = {
     "disk": {"state": "ok", "words": "90,000 MB free where the log lies (/data)"},
     "backup": {"problem": None},
     "integrity": {"problem": None},
+    "journal": {"waiting": 0},
     "alerts": {"failing": {}},
     "rest": {},
 }
@@ -64,16 +69,17 @@ def test_a_station_that_is_well_is_ok_and_has_no_reasons() -> None:
     found = health(facts())
     assert (found.state, found.reasons, found.is_ready) == (Level.OK, [], True)
     assert set(found.checks) == {
-        "service", "workers", "model", "clock", "folders", "disk", "backup", "log", "alerts", "work"
+        "service", "workers", "model", "clock", "folders", "disk", "backup", "log", "journal",
+        "alerts", "work",
     }  # fmt: skip
     assert set(found.checks.values()) == {"ok"}
 
 
 def test_what_no_part_has_told_is_unknown_and_no_fault() -> None:
-    quiet = dict.fromkeys(("watch", "disk", "backup", "integrity", "alerts", "rest"))
+    quiet = dict.fromkeys(("watch", "disk", "backup", "integrity", "journal", "alerts", "rest"))
     found = health(facts(**quiet))
     assert found.state is Level.OK
-    for check in ("folders", "disk", "backup", "log", "alerts", "work"):
+    for check in ("folders", "disk", "backup", "log", "journal", "alerts", "work"):
         assert found.checks[check] == "unknown"
 
 
@@ -142,6 +148,7 @@ def test_a_live_model_that_cannot_be_read_is_not_ready() -> None:
         ("backup", {"problem": "/mnt/usb is not there"}, Level.DEGRADED, "/mnt/usb"),
         ("backup", {"at": "…", "second_problem": "no stick"}, Level.DEGRADED, "no stick"),
         ("integrity", {"problem": "row 7 missing"}, Level.FAILING, "row 7"),
+        ("journal", {"problems": ["/usb: gone"]}, Level.DEGRADED, "/usb: gone"),
         ("alerts", {"failing": {"mail": "no route"}}, Level.DEGRADED, "mail: no route"),
         ("rest", {"classify": "outside the hours of work"}, Level.OK, ""),
     ],
@@ -151,6 +158,94 @@ def test_each_part_is_heard(key: str, value: dict[str, Any], level: Level, word:
     assert found.state is level
     assert word in words(found)
     assert all(reason.advice for reason in found.reasons)
+
+
+def of(ages: Ages, **told: Any) -> list[tuple[str, str]]:
+    """What is not well with a station that is well otherwise: check and words."""
+    found = health(replace(facts(**told), ages=ages))
+    assert all(reason.level is Level.DEGRADED and reason.advice for reason in found.reasons)
+    return [(reason.check, reason.words) for reason in found.reasons]
+
+
+DAY = timedelta(days=1)
+TRUSTED = Ages(NOW, 5 * DAY, DAY)
+LONG_AGO = iso_utc(datetime(2026, 11, 1, tzinfo=UTC))
+JUST_NOW = iso_utc(NOW - DAY)
+
+
+def test_a_backup_that_is_old_is_told_though_the_last_try_did_not_fail() -> None:
+    old = {"at": LONG_AGO, "problem": None, "looks": 3}
+    assert of(TRUSTED, backup=old) == [
+        ("backup", "the last good backup is of 2026-11-01, 30 days ago")
+    ]
+    for days, told in ((2.9, False), (3.0, True)):
+        backup = {"at": iso_utc(NOW - days * DAY), "looks": 3}
+        assert bool(of(TRUSTED, backup=backup)) is told
+    rare = replace(TRUSTED, backup_every=30 * DAY)
+    assert of(rare, backup=old) == []
+    assert of(replace(TRUSTED, backup_every=None), backup=old) == []  # none are wanted
+
+
+def test_with_a_clock_that_cannot_be_right_only_hours_of_running_make_a_backup_old() -> None:
+    unknown = replace(TRUSTED, now=None, up=None)
+    looks = int(3 * 86_400 / LOOK_SECONDS)
+    assert of(unknown, backup={"at": LONG_AGO, "looks": looks - 1}) == []
+    assert of(unknown, backup={"at": LONG_AGO, "looks": looks}) == [
+        ("backup", "no new backup was made in 72 hours of running")
+    ]
+    assert of(unknown, backup={"at": None, "looks": looks}) == [
+        ("backup", "no backup at all was made in 72 hours of running")
+    ]
+    from_the_future = {"at": iso_utc(NOW + 900 * DAY), "looks": looks}
+    assert len(of(TRUSTED, backup=from_the_future)) == 1
+
+
+def test_after_a_winter_without_power_there_is_an_hour_to_make_up_for_it() -> None:
+    old = {"backup": {"at": LONG_AGO, "looks": 3}, "integrity": {"quick_at": LONG_AGO}}
+    assert of(replace(TRUSTED, up=timedelta(minutes=59)), **old) == []
+    assert len(of(replace(TRUSTED, up=timedelta(minutes=60)), **old)) == 2
+    assert len(of(replace(TRUSTED, up=None), **old)) == 2  # it does not run at all
+
+
+def test_a_log_that_nobody_looked_at_for_long_is_told() -> None:
+    assert of(TRUSTED, integrity={"quick_at": JUST_NOW, "full_at": JUST_NOW}) == []
+    assert of(TRUSTED, integrity={"quick_at": JUST_NOW, "full_at": LONG_AGO}) == [
+        ("log", "the log was last fully looked at on 2026-11-01, 30 days ago")
+    ]
+    assert of(TRUSTED, integrity={"quick_at": LONG_AGO, "full_at": JUST_NOW}) == [
+        ("log", "the log was last looked at on 2026-11-01, 30 days ago")
+    ]
+    assert of(replace(TRUSTED, now=None), integrity={"quick_at": LONG_AGO}) == []
+    usual = {name: every for name, (_, every) in LOOKS_AT_LOG.items()}
+    assert usual == {"quick_at": QUICK_EVERY, "full_at": FULL_EVERY}
+
+
+def test_an_old_backup_and_a_journal_that_fails_are_seen_in_status_and_doctor(
+    settings: Settings, log: SpeciesLog
+) -> None:
+    now = utc_now()
+    log.put_state("backup", {"at": "2026-11-01T00:00:00.000Z", "looks": 9_999}, now)
+    log.put_state("journal", {"problems": ["/usb/labels.jsonl: read-only"]}, now)
+    told = status_of(settings, log, now) | {"backup": {"enabled": True}}
+    assert told["health"]["checks"]["backup"] == told["health"]["checks"]["journal"] == "degraded"
+    lines = [line for what, line in status_lines(told) if what == "not well"]
+    assert sum("backup" in line for line in lines) == 1
+    assert sum("/usb/labels.jsonl: read-only" in line for line in lines) == 1
+    lock = OwnerLock(settings.data_directory / LOCK_NAME, "the log", now - DAY)
+    for running in (False, True):
+        with lock if running else nullcontext():
+            found = [check for check in examine(settings) if check.state == WARN]
+        assert sum(check.name == "backup" for check in found) == 1
+        assert sum("/usb/labels.jsonl: read-only" in check.finding for check in found) == 1
+
+
+def test_a_backup_that_failed_is_told_once_among_the_lines(
+    settings: Settings, log: SpeciesLog
+) -> None:
+    log.put_state("backup", {"problem": "no room", "second_problem": "no stick"}, NOW)
+    lines = [line for _, line in status_lines(status_of(settings, log, NOW))]
+    assert sum("no room" in line for line in lines) == 1
+    assert sum("no stick" in line for line in lines) == 1
 
 
 def test_a_clock_that_cannot_be_right_is_told_and_stops_nothing() -> None:
@@ -228,3 +323,14 @@ def test_the_doctor_shows_the_heartbeat_and_each_problem_with_what_to_do(
         hung = {check.name: check for check in examine(settings)}["service"]
     assert hung.state == FAIL
     assert re.search(r"36\d\d s ago", hung.finding) and "journalctl" in hung.advice
+
+
+def test_a_service_that_never_gave_a_sign_of_life_is_judged_by_its_age() -> None:
+    def ages(seconds: float) -> Ages:
+        return Ages(NOW, timedelta(seconds=seconds), None)
+
+    young = health(replace(facts(service=None), ages=ages(LATE_SECONDS)))
+    assert young.checks["service"] == "unknown"
+    old = health(replace(facts(service=None), ages=ages(LATE_SECONDS + 1)))
+    assert (old.checks["service"], old.is_ready) == ("failing", False)
+    assert "no sign of life since its start, 201 s ago" in words(old)

@@ -91,7 +91,8 @@ def test_a_published_version_is_never_changed(store: ModelStore) -> None:
     with pytest.raises(ModelError, match="exists already"):
         store.publish("v0001", replace(a_head(), temperature=2.0), {}, "")
     assert {p.name: p.read_bytes() for p in (store.directory / "v0001").iterdir()} == before
-    assert all(p.stat().st_mode & 0o222 == 0 for p in (store.directory / "v0001").iterdir())
+    modes = {p.stat().st_mode & 0o777 for p in (store.directory / "v0001").iterdir()}
+    assert modes == {0o440}, "nobody writes, and others than its group do not read"
 
 
 def test_an_empty_directory_of_that_name_is_not_taken_over(store: ModelStore) -> None:
@@ -289,7 +290,7 @@ def test_a_published_tail_comes_back_with_its_head(store: ModelStore, tail: Tail
     assert all(np.array_equal(loaded.arrays[n], array) for n, array in tail.arrays.items())
     file = store.directory / "v0001" / "tail.safetensors"
     assert hashlib.sha256(file.read_bytes()).hexdigest() == tail.sha256
-    assert file.stat().st_mode & 0o777 == 0o444
+    assert file.stat().st_mode & 0o777 == 0o440
 
 
 def test_a_version_without_a_tail_has_none_and_one_from_before_loads(store: ModelStore) -> None:

@@ -17,8 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from visits import pages, visit
 
+from monitor import doctor
 from monitor.config import ConfigError, load_settings
-from monitor.config.power import Power, Span, span_of
+from monitor.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, span_of
+from monitor.doctor import examine
+from monitor.health.check import OK, WARN
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
 from monitor.resources.power import (
@@ -34,6 +37,7 @@ from monitor.resources.power import (
 )
 from monitor.resources.rest import CLASSIFY, INTAKE, TRAIN
 from monitor.station import Station
+from monitor.status import status_lines, status_of
 from monitor.training_job import TrainingProcess
 from monitor.web.standing import troubles
 
@@ -201,7 +205,7 @@ def test_a_machine_that_has_no_such_folder_is_asked_in_another_way(tmp_path, mon
 class Wall:
     """A clock that is set by hand."""
 
-    now = datetime(2026, 5, 1, 10, tzinfo=UTC)  # 12:00 in Berlin
+    now = datetime(2027, 5, 1, 10, tzinfo=UTC)  # 12:00 in Berlin
 
     def __call__(self) -> datetime:
         return self.now
@@ -226,13 +230,13 @@ def test_classifying_and_training_rest_and_intake_goes_on(station: Station) -> N
     assert station.rests(CLASSIFY) == "until 20:00 (classifier.active_hours)"
     assert station.rests(TRAIN) is not None
     assert station.rests(INTAKE) is None
-    Wall.now = station.clock.now = datetime(2026, 5, 1, 18, tzinfo=UTC)
+    Wall.now = station.clock.now = datetime(2027, 5, 1, 18, tzinfo=UTC)
     tend_power(station, read=lambda: None)
     assert station.rests(CLASSIFY) is None
 
 
 def test_a_low_battery_is_told_with_both_figures_and_remembered(station: Station) -> None:
-    station.clock.now = datetime(2026, 5, 1, 18, tzinfo=UTC)
+    station.clock.now = datetime(2027, 5, 1, 18, tzinfo=UTC)
     for percent, rests in ((20, False), (19, True), (24, True), (25, False), (24, False)):
         tend_power(station, read=lambda percent=percent: Battery(percent, False))
         assert station.rest.is_set(BATTERY) is rests, percent
@@ -243,6 +247,65 @@ def test_a_limit_without_a_battery_is_told_once(station: Station, caplog) -> Non
     for _ in range(3):
         tend_power(station, read=lambda: None)
     assert sum("tells nothing of a battery" in r.message for r in caplog.records) == 1
+
+
+def test_with_a_clock_that_cannot_be_right_it_does_not_rest_by_the_hour(
+    station: Station, caplog
+) -> None:
+    noon = datetime(2027, 5, 1, 10, tzinfo=UTC)
+    station.clock.now = datetime(1970, 1, 1, 7, tzinfo=UTC)
+    for _ in range(2):
+        tend_power(station, read=lambda: None)
+        assert station.rests(CLASSIFY) is None and station.rests(TRAIN) is None
+    assert sum("active_hours is not kept" in r.message for r in caplog.records) == 1
+    assert "1970-01-01" in caplog.text
+    lines = status_lines(status_of(station.settings, station.log, station.clock.now))
+    assert ("hours of work", HOURS_NOT_KEPT) in lines
+    station.clock.now = noon
+    tend_power(station, read=lambda: None)
+    assert station.rests(CLASSIFY) == "until 20:00 (classifier.active_hours)"
+    lines = status_lines(status_of(station.settings, station.log, noon))
+    assert "hours of work" not in dict(lines)
+
+
+def test_the_doctor_tells_that_the_hours_are_not_kept(station: Station, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "utc_now", lambda: datetime(1970, 1, 1, 7, tzinfo=UTC))
+    (check,) = [c for c in examine(station.settings) if c.name == "hours of work"]
+    assert (check.state, check.finding) == (WARN, HOURS_NOT_KEPT)
+
+
+def test_a_low_battery_lets_it_rest_also_where_the_clock_is_wrong(station: Station) -> None:
+    station.clock.now = datetime(1970, 1, 1, 7, tzinfo=UTC)
+    tend_power(station, read=lambda: Battery(5, False))
+    assert "battery at 5 %" in (station.rests(CLASSIFY) or "")
+
+
+def test_status_and_doctor_tell_of_a_battery_that_is_not_known(
+    station: Station, monkeypatch
+) -> None:
+    def lines() -> list[str]:
+        facts = status_of(station.settings, station.log)
+        return [line for what, line in status_lines(facts) if what == "battery"]
+
+    assert lines() == []  # nobody has looked yet
+    for battery, said in ((None, NO_BATTERY), (Battery(61.4, True), "61 %, on mains or charging")):
+        tend_power(station, read=lambda battery=battery: battery)
+        assert lines() == [said]
+        monkeypatch.setattr("monitor.resources.power.read_battery", lambda battery=battery: battery)
+        (check,) = [c for c in examine(station.settings) if c.name == "battery"]
+        assert (check.state, check.finding) == (WARN if battery is None else OK, said)
+        assert ("active_hours" in check.advice) is (battery is None)
+
+
+def test_a_single_part_of_the_day_needs_no_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("classifier: {active_hours: '20:00-06:00'}\n")
+    assert load_settings(path, {}).classifier.active_hours == ("20:00-06:00",)
+    environ = {"TRAPWATCH_CLASSIFIER__ACTIVE_HOURS": "12:00-13:00"}
+    assert load_settings(path, environ).classifier.active_hours == ("12:00-13:00",)
+    path.write_text("classifier: {active_hours: 'at night'}\n")
+    with pytest.raises(ConfigError, match=r"active_hours\[0\]: .*'at night' is no part of a day"):
+        load_settings(path, {})
 
 
 CODE = """
@@ -334,3 +397,27 @@ def test_a_battery_that_runs_low_ends_the_training_that_runs() -> None:
     training.interrupt()
     assert training._child.wait(10) == -signal.SIGTERM
     assert not training._closed, "another one may be started"
+
+
+BEGINS_ANEW = """
+import os, sys
+from monitor.config.power import Power
+from monitor.resources.processor import hand_over_cores, take_cores
+take_cores(Power(cores=int(sys.argv[1])))
+print(*sorted(os.sched_getaffinity(0)), flush=True)
+if sys.argv[1] == "1":
+    hand_over_cores()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:-1], "0"])
+print("TRAPWATCH_ALLOWED_CORES" in os.environ)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of cores is Linux's")
+def test_a_program_that_begins_anew_does_not_take_its_old_limit_for_the_machines() -> None:
+    command = [sys.executable, "-c", BEGINS_ANEW, "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    limited, whole, is_left = ended.stdout.splitlines()
+    cores = sorted(os.sched_getaffinity(0))
+    assert limited == str(cores[0])
+    assert whole == " ".join(map(str, cores))
+    assert is_left == "False", "whoever is started from there asks the system"

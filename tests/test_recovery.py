@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,25 @@ from types import SimpleNamespace
 import pytest
 from field import sure_of
 from logbook import NOW, frames, rows, say
+from test_label_journal import as_older_releases_wrote_it
 
 from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, examine
 from monitor.domain import TrapwatchError
 from monitor.keeping import recovery
+from monitor.keeping.backups import back_up
 from monitor.keeping.label_journal import keep_journal, records_of
 from monitor.keeping.recovery import adopt_models, make_sound, note_damage, open_station
 from monitor.keeping.soundness import check_soundness, faults_at_start, is_check_due, keep_together
-from monitor.log.engine import LogDamaged, choose_sqlite
+from monitor.log.backup import write_backup
+from monitor.log.backup_facts import NoRoom
+from monitor.log.engine import LogDamaged, LogError, choose_sqlite
 from monitor.log.integrity import faults_of
-from monitor.log.species_log import SpeciesLog
+from monitor.log.restore import SPARE_BYTES
+from monitor.log.species_log import SpeciesLog, open_log
 from monitor.models import ModelStore
+from monitor.resources import cleaning
+from monitor.resources.cleaning import open_when_there_is_room
 from monitor.status import status_lines, status_of
 
 LATER = NOW + timedelta(hours=1)
@@ -58,7 +66,7 @@ def backed_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def restores_from(monkeypatch: pytest.MonkeyPatch, backup: Path | None) -> None:
-    def restore(settings: Settings, log: Path, now: object) -> Path | None:
+    def restore(settings: Settings, log: Path, aside: Path, now: object) -> Path | None:
         if backup is not None:
             shutil.copy(backup, log)
         return backup
@@ -133,10 +141,11 @@ def test_the_broken_file_is_kept_with_all_that_belongs_to_it(
     assert len(set_aside(settings)) == 3, "another name for another one"
 
 
-def test_without_a_backup_the_labels_wait_for_their_frames(
+def test_without_a_backup_labels_of_an_older_release_wait_for_their_frames(
     backed_up: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restores_from(monkeypatch, None)
+    as_older_releases_wrote_it(settings.data_directory / "labels.jsonl")
     before = labels(settings)
     log_path(settings).write_bytes(b"nonsense" * 999)
     report = make_sound(settings, LATER)
@@ -148,7 +157,7 @@ def test_without_a_backup_the_labels_wait_for_their_frames(
         keep_together(station)
         assert log.state("recovery")["labels"] == 2
         assert "wait" not in log.state("recovery")["words"]
-    assert [row[1:] for row in labels(settings)] == [row[1:] for row in before]
+    assert [row[2] for row in labels(settings)] == [row[2] for row in before]
 
 
 def test_a_backup_that_is_damaged_too_gives_way_to_the_journal(
@@ -165,7 +174,7 @@ def test_a_backup_that_is_damaged_too_gives_way_to_the_journal(
     assert len(labels(settings)) == 2
 
 
-@pytest.mark.parametrize("step", ["_write_note", "set_aside", "_restore_newest", "_tell"])
+@pytest.mark.parametrize("step", ["write_note", "set_aside", "_restore_newest", "_tell"])
 def test_a_kill_in_the_middle_of_it_only_begins_it_again(
     step: str, backed_up: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,3 +369,104 @@ def test_a_kill_with_the_log_set_aside_is_remembered_without_a_journal_too(
     assert not log_path(settings).exists()
     make_sound(settings, LATER)
     assert len(labels(settings)) == 1, "the backup's; not an empty log"
+
+
+@pytest.fixture
+def without_room(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """A station whose log broke, and whose disk has room for another as soon as some pictures are
+    gone; those pictures."""
+    log = log_path(settings)
+    with opened(settings, create=True) as one:
+        media = frames(one, 5)
+        say(one, media[0], "fox")
+        one.identity(NOW)
+    back_up(settings, NOW)
+    needed = log.stat().st_size + SPARE_BYTES
+    log.write_bytes(b"nonsense" * 999)
+    pictures = [settings.data_directory / "pictures" / "00" / f"{n}.jpg" for n in range(9)]
+    pictures[0].parent.mkdir(parents=True)
+    for number, path in enumerate(pictures):
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (10**9 + number, 10**9 + number))
+    usage = shutil.disk_usage(settings.data_directory)
+
+    def disk_usage(_: object) -> object:
+        gone = sum(not path.exists() for path in pictures)
+        return usage._replace(free=needed - 3_000_000 + gone * 1_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    yield pictures
+
+
+def test_a_recovery_that_lacks_room_says_so_wherever_one_asks(
+    without_room: list[Path], settings: Settings
+) -> None:
+    with pytest.raises(NoRoom, match=r"MB free, and .* are needed"):
+        make_sound(settings, LATER)
+    assert len(set_aside(settings)) == 1
+    (check,) = [check for check in examine(settings) if check.name == "log"]
+    assert check.state == FAIL
+    assert "waits for room" in check.finding and "are needed" in check.finding
+    with pytest.raises(LogError, match=r"recovery was begun at .* waits for room"):
+        open_log(settings.database.url)
+
+
+def test_the_service_cleans_for_a_recovery_and_goes_on(
+    without_room: list[Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "WAIT_SECONDS", 0.01)
+    before, stop = len(without_room), threading.Event()
+    station = open_when_there_is_room(settings, stop, lambda: None)
+    assert station is not None
+    station.close()
+    assert len(labels(settings)) == 1
+    assert before - 3 == sum(path.exists() for path in without_room), "no more than needed"
+    assert not (settings.data_directory / "recovery.json").exists()
+
+
+def test_while_there_is_no_room_to_restore_it_is_waited_for_until_the_end(
+    without_room: list[Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(cleaning, "clean_files", lambda *_: [])
+    opens, stop = [], threading.Event()
+    whole = cleaning.open_station
+    monkeypatch.setattr(
+        cleaning, "open_station", lambda settings: (opens.append(1), whole(settings))[1]
+    )
+    waits = iter([*[None] * 20, 1])
+    station = open_when_there_is_room(settings, stop, lambda: next(waits) and stop.set())
+    assert station is None
+    assert len(opens) == 1, "whole backups are not read again and again"
+
+
+def test_of_the_damaged_logs_the_newest_two_stay(backed_up: Path, settings: Settings) -> None:
+    for hour in range(4):
+        log_path(settings).write_bytes(b"nonsense" * 999)
+        make_sound(settings, LATER - timedelta(hours=hour))
+    names = [name for name in set_aside(settings) if not name.endswith(("-wal", "-shm"))]
+    assert len(names) == 2
+    assert "trapwatch.db.damaged-20260501T100000Z" in names, "the last, whatever the clock says"
+
+
+def test_another_stations_backup_on_the_stick_is_not_restored(
+    settings: Settings, config: Path, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    backup = settings.backup.model_copy(update={"second_folder": stick})
+    settings = settings.model_copy(update={"backup": backup})
+    with SpeciesLog(tmp_path / "other.db", create=True) as other:
+        frames(other, 3)
+        other.identity(NOW)
+    write_backup(tmp_path / "other.db", stick / "trapwatch-2026-11-26T0215Z.db", number=900)
+    with opened(settings, create=True) as log:
+        say(log, frames(log, 5)[0], "fox")
+        mark = log.identity(NOW)
+    own = back_up(settings, NOW).facts.path
+    log_path(settings).write_bytes(b"nonsense" * 999)
+    report = make_sound(settings, LATER)
+    assert report is not None and report["backup"] == str(own)
+    with opened(settings) as log:
+        assert log.identity(LATER) == mark
+        assert log.counts()["media"] == 5

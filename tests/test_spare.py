@@ -144,3 +144,37 @@ def test_the_station_says_that_the_gpu_is_lost(config: Path, monkeypatch) -> Non
     station._open_backbone(None)
     assert station.gpu_problem is None, "a new start tries it again"
     station.close()
+
+
+class OnProcessor(Spare):
+    description = "ncnn 1.0, CPU, float32"
+
+
+def test_a_gpu_that_is_gone_at_the_next_start_is_missed_until_it_is_back(
+    config: Path, monkeypatch
+) -> None:
+    import monitor.station as page
+
+    config.write_text(config.read_text().replace("backbone: small", "backbone: vgg16"))
+    found: list[object] = []
+    monkeypatch.setattr(page, "open_backbone", lambda options: found.pop(0))
+
+    def start(backbone: object, more: str = "") -> str | None:
+        found.append(backbone)
+        environ = {"TRAPWATCH_CLASSIFIER__DEVICE": more} if more else {}
+        station = Station(load_settings(config, environ))
+        station._open_backbone(None)
+        station.close()
+        return station.gpu_problem
+
+    def gpu() -> WithSpare:
+        return WithSpare(on_gpu(), BackboneOptions(), lambda options: Spare())
+
+    assert start(OnProcessor()) is None, "it never had one"
+    assert start(gpu()) is None
+    for _ in range(2):
+        assert "not found any more" in str(start(OnProcessor()))
+    assert start(gpu()) is None
+    assert "nvidia-smi" in str(start(OnProcessor()))
+    assert start(OnProcessor(), "cpu") is None, "a person said so"
+    assert start(OnProcessor()) is None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 import time_machine
 
-from monitor.scheduler import Ticks
+from monitor.scheduler import MOST_LEFT, Ticks
 
 
 def test_ticks_come_at_once_and_again_and_an_error_ends_none(
@@ -25,6 +26,9 @@ def test_ticks_come_at_once_and_again_and_an_error_ends_none(
     ticks.start()
     assert all(calls.acquire(timeout=5) for _ in range(3))
     ticks.close()
+    assert ticks.join(5) == []
+    told = "it failed (OSError: disk is full); it is tried again by itself"
+    assert ticks.problems() == {"training": told}
     assert "training failed; it is tried again at its next time" in caplog.text
     assert "disk is full" in caplog.text
 
@@ -74,17 +78,57 @@ def test_a_clock_set_from_1970_to_today_is_no_list_of_all_that_was_missed() -> N
         ticks.close()
 
 
-def test_closing_can_do_without_waiting() -> None:
-    started, release = threading.Event(), threading.Event()
+class Hanging:
+    """A function that does not come back until it may."""
 
-    def hang() -> None:
-        started.set()
-        release.wait(10)
+    def __init__(self) -> None:
+        self.started, self.release = threading.Semaphore(0), threading.Event()
 
-    ticks = Ticks({"hang": (60.0, hang)})
+    def __call__(self) -> None:
+        self.started.release()
+        assert self.release.wait(30)
+
+
+@pytest.fixture
+def hang() -> Iterator[Hanging]:
+    hang = Hanging()
+    yield hang
+    hang.release.set()
+
+
+def test_closing_does_not_wait_and_names_what_runs(hang: Hanging) -> None:
+    ticks = Ticks({"hang": (60.0, hang), "well": (60.0, lambda: None)})
     ticks.start()
-    assert started.wait(5)
+    assert hang.started.acquire(timeout=5)
     before = time.monotonic()
-    ticks.close(wait=False)
+    ticks.close()
+    assert ticks.join(0.2) == ["hang"]
     assert time.monotonic() - before < 1
-    release.set()
+    assert ticks.hanging() == set() and ticks.problems() == {}, "it takes no longer than it may"
+    hang.release.set()
+    assert ticks.join(5) == []
+
+
+def test_one_that_hangs_is_named_and_begun_anew_a_few_times_and_the_others_go_on(
+    hang: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = threading.Semaphore(0)
+    jobs = {f"hang {number}": (60.0, hang) for number in range(12)}  # more than any pool holds
+    ticks = Ticks(
+        {**jobs, "alerts": (0.02, hang), "backup": (0.02, hang), "well": (0.02, calls.release)},
+        {"alerts": 0.1, "backup": 0.1},
+        {"backup"},
+    )
+    ticks.start()
+    times = len(jobs) + 2 + MOST_LEFT
+    assert all(hang.started.acquire(timeout=5) for _ in range(times))
+    assert not hang.started.acquire(timeout=0.5), "no thread is lost for each tick"
+    assert all(calls.acquire(timeout=5) for _ in range(10))
+    assert ticks.hanging() == set(ticks.problems()) == {"alerts", "backup"}
+    assert "has not come to an end" in ticks.problems()["backup"]
+    assert "alerts hangs; it is left to itself and begun anew" in caplog.text
+    assert "backup hangs" not in caplog.text
+    hang.release.set()
+    ticks.close()
+    assert ticks.join(5) == []
+    assert ticks.problems() == {}

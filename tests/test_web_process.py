@@ -7,6 +7,9 @@ import os
 import signal
 import socket
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2 as httpx
@@ -15,6 +18,8 @@ import pytest
 from faults.drill import Drill
 from faults.systemd import running, stopped, wait_until
 from webstation import free_port
+
+from monitor.web_process import ASK_SECONDS, MOST_UNANSWERED, Pulse, says_anything
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +81,72 @@ def test_pages_that_end_are_told_of_and_come_back(drill, ears) -> None:
         wait_until(lambda: "web" in problems(drill))
         assert stopped(service) == 0
     assert "the web pages ended (exit status -9)" in drill.output.read_text()
+
+
+IMPATIENT = """
+import monitor.web_process as pages
+pages.ASK_SECONDS, pages.ANSWER_SECONDS, pages.MOST_UNANSWERED = 1.0, 0.5, 20
+"""
+
+
+def test_pages_that_hang_are_ended_told_of_and_come_back(drill, ears) -> None:
+    port = port_of(drill)
+    with running(drill, ears, IMPATIENT) as service:
+        wait_until(lambda: answers(port))
+        web = web_of(psutil.Process(service.pid))
+        assert web is not None
+        web.suspend()
+        wait_until(lambda: not web.is_running(), 80)
+        wait_until(lambda: "web" in problems(drill))
+        assert stopped(service) == 0
+    assert "the web pages did not answer any more and were ended" in drill.output.read_text()
+
+
+class Server:
+    """Listens, and does with each connection what a test says."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port, self._serve = self._socket.getsockname()[1], serve
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection:
+            self._serve(connection)
+
+    def says_anything(self) -> bool:
+        with self._socket:
+            return says_anything("127.0.0.1", self.port, 0.3)
+
+
+def test_whatever_a_server_says_it_is_there() -> None:
+    assert Server(lambda connection: connection.sendall(b"HTTP/1.1 503 busy")).says_anything()
+    assert Server(lambda connection: None).says_anything(), "it hangs up"
+    assert not Server(lambda connection: time.sleep(1)).says_anything()
+    assert not says_anything("127.0.0.1", free_port(), 0.3), "nobody listens"
+
+
+def pulse_of(server: Server | None, questions: int) -> Pulse:
+    pulse = Pulse(0.0)
+    port = server.port if server is not None else free_port()
+    for number in range(1, questions + 1):
+        pulse.feel("127.0.0.1", port, number * ASK_SECONDS)
+        pulse.feel("127.0.0.1", port, number * ASK_SECONDS + 1)
+        assert pulse._asking is not None
+        pulse._asking.join(5)
+    return pulse
+
+
+def test_only_many_questions_in_a_row_without_an_answer_tell_that_pages_hang() -> None:
+    silent = pulse_of(None, 3)
+    assert (silent.unanswered, silent.has_answered) == (3, False)
+    server = Server(lambda connection: connection.sendall(b"x"))
+    silent.feel("127.0.0.1", server.port, 4 * ASK_SECONDS)
+    assert silent._asking is not None
+    silent._asking.join(5)
+    assert (silent.unanswered, silent.has_answered) == (0, True)
+    assert MOST_UNANSWERED * ASK_SECONDS >= 300, "never for a few busy minutes"
 
 
 def test_a_port_that_is_taken_does_not_stop_the_service(drill, ears) -> None:

@@ -20,6 +20,10 @@ class ChannelsError(TrapwatchError):
     """The addresses of alerts cannot be read; says where and why, never what stands there."""
 
 
+class ChannelsElsewhere(ChannelsError):
+    """The path of the addresses names a variable that only the service is given."""
+
+
 Channels = Mapping[str, SecretStr]
 
 
@@ -65,7 +69,7 @@ def _filled_in(path: Path, environ: Mapping[str, str]) -> Path:
     for name, value in environ.items():
         text = text.replace(f"${{{name}}}", value)
     if "$" in text:
-        raise ChannelsError(
+        raise ChannelsElsewhere(
             f"alerts.urls_file: {path}: this variable is not set here; systemd sets "
             "CREDENTIALS_DIRECTORY for the service alone (docs/alerts.md)"
         )

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import SecretStr
+
 from monitor.alerts.channels import Channels, ChannelsError, channels_of, shown
 from monitor.alerts.picture import picture_of
 from monitor.alerts.sending import Message, NotSent, send
@@ -32,6 +34,10 @@ WAIT_SECONDS = 90.0
 STATE_KEY = "alerts"
 FIRST_PAUSE = timedelta(minutes=1)
 TRIED_FOR = timedelta(days=7)
+UNCOUNTED = 10
+"""Of tries while nothing gets through, so many make the pauses longer."""
+MOST_WAITING = 500
+"""So many alerts are kept for a channel that does not get through."""
 AT_ONCE = 20
 """So many messages go over one channel in a row."""
 FAILING_FOR = timedelta(minutes=10)
@@ -69,7 +75,7 @@ class Standing:
 
 def pause_after(failures: int) -> timedelta | None:
     """How long to wait after so many failures in a row: 1, 2, 4 … minutes, at most 6 hours; None
-    when that has gone on for seven days.
+    when that has gone on for seven days of tries that count; see `counted`.
 
     Counted in tries, not by the clock: that may jump, and a station may have been off for weeks.
     """
@@ -80,6 +86,12 @@ def pause_after(failures: int) -> timedelta | None:
             return pause if waited + pause <= TRIED_FOR else None
         waited += pause
     return timedelta()
+
+
+def counted(attempts: int, *, gets_through: bool) -> int:
+    """The tries that count after one more: all, while the channel gets something else through.
+    Where it does not, it is the line and not the message, and none leads to giving it up."""
+    return attempts + 1 if gets_through else max(attempts, min(attempts + 1, UNCOUNTED))
 
 
 def to_be_told(
@@ -107,17 +119,18 @@ class Courier(threading.Thread):
     """
 
     def __init__(
-        self, station: Station, channel: str, channels: Channels, is_ending: IsEnding
+        self, station: Station, name: str, url: SecretStr, is_ending: IsEnding, gets_through: bool
     ) -> None:
-        super().__init__(name=f"alerts over {channel}", daemon=True)
-        self.channel, self.news = channel, list[tuple[datetime, str | None]]()
-        self._station, self._url, self._is_ending = station, channels[channel], is_ending
+        super().__init__(name=f"alerts over {name}", daemon=True)
+        self.channel, self.news = name, list[tuple[datetime, str | None]]()
+        self._station, self._url, self._is_ending = station, url, is_ending
+        self._gets_through = gets_through
 
     def run(self) -> None:
         """Until all is sent, something fails, or the service ends."""
-        log, clock = self._station.log, self._station.clock
+        log = self._station.log
         try:
-            for due in log.deliveries_due(clock(), AT_ONCE, self.channel):
+            for due in log.deliveries_due(self._station.clock(), AT_ONCE, self.channel):
                 if self._is_ending() or not self._deliver(due):
                     return
         except Exception:  # the edge of a thread
@@ -130,16 +143,18 @@ class Courier(threading.Thread):
         except NotSent as error:
             now = clock()
             self.news.append((now, str(error)))
-            pause = pause_after(due.attempts + 1)
+            attempts = counted(due.attempts, gets_through=self._gets_through)
+            pause = pause_after(attempts)
             if pause is None:
                 log.give_up(due.alert_id, due.channel, str(error))
                 words = "given up after %d tries over %s: %s (%s)"
-                logger.error(words, due.attempts + 1, due.channel, due.alert.subject, error)
+                logger.error(words, attempts, due.channel, due.alert.subject, error)
             else:
-                log.delivery_failed(due.alert_id, due.channel, str(error), now + pause)
+                log.delivery_failed(due.alert_id, due.channel, str(error), now + pause, attempts)
             return False
         log.delivered(due.alert_id, due.channel, clock())
         self.news.append((clock(), None))
+        self._gets_through = True
         return True
 
 
@@ -179,7 +194,8 @@ class Outbox:
         standings = _standings(before, channels)
         for name in station.log.channels_due(station.clock()):
             if name in channels and name not in self._couriers:
-                self._couriers[name] = Courier(station, name, channels, is_ending)
+                works = standings.get(name, Standing()).failing_since is None
+                self._couriers[name] = Courier(station, name, channels[name], is_ending, works)
                 self._couriers[name].start()
         self._wait(is_ending)
         self._conclude(station, channels, standings, before)
@@ -200,8 +216,7 @@ class Outbox:
         now = station.clock()
         recovered = []
         for name, courier in list(self._couriers.items()):
-            is_done = not courier.is_alive()
-            standing = standings.get(name, Standing())
+            is_done, standing = not courier.is_alive(), standings.get(name, Standing())
             was_failing = standing.failing_since is not None
             news, courier.news = courier.news, []
             if not is_done and not news:
@@ -216,6 +231,9 @@ class Outbox:
         for name in recovered:
             logger.info("alerts get through over %s again", shown(name, channels))
             station.log.wake_deliveries(name, now)
+        for name, standing in standings.items():
+            if standing.failing_since is not None:
+                _bound(station.log, name)
         self._remember(station, channels, standings, before, now)
 
     def _remember(
@@ -243,6 +261,12 @@ class Outbox:
         }
         if facts != before:
             station.log.add_alerts(alerts, works, now, STATE_KEY, facts)
+
+
+def _bound(log: SpeciesLog, channel: str) -> None:
+    why = f"more than {MOST_WAITING} were waiting"
+    if dropped := log.drop_waiting(channel, MOST_WAITING, why):
+        logger.error("%d alerts over %s given up: %s", dropped, channel, why)
 
 
 def _standings(before: Mapping[str, Any], channels: Channels) -> dict[str, Standing]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source, parse_iso_utc
@@ -13,6 +14,7 @@ from monitor.log.alerts import NewAlert
 from monitor.log.runs import RunRow
 
 MOST_NAMED = 10
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +115,27 @@ def _shown(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 
-def silent_alerts(proposed: Sequence[Outage], zone: ZoneInfo) -> list[NewAlert]:
-    """Cameras that have newly fallen silent, in one alert: after a storm it may be all of them."""
+def silent_alerts(
+    proposed: Sequence[Outage], zone: ZoneInfo, never: Container[str] = ()
+) -> list[NewAlert]:
+    """Cameras that have newly fallen silent, in one alert: after a storm it may be all of them.
+
+    Args:
+        never: those that have sent no frame at all.
+    """
     if not proposed:
         return []
-    lines = [f"{o.deployment}: no frame since {_shown(o.start, zone)}" for o in proposed]
-    more = len(lines) - MOST_NAMED
-    if more > 0:
-        lines[MOST_NAMED:] = [f"and {more} more"]
+    told = [
+        f"{o.deployment}: no frame at all since its start, {_shown(o.start, zone)}"
+        if o.deployment in never
+        else f"{o.deployment}: no frame since {_shown(o.start, zone)}"
+        for o in proposed
+    ]
     names = [o.deployment for o in proposed]
     one = f"camera {names[0]} is silent"
     subject = one if len(names) == 1 else f"{len(names)} cameras are silent"
     advice = "Was it the battery, the card, or is it gone? Say so: trapwatch deployments outage"
-    body = "\n".join([*lines, advice])
+    body = f"{_lines(told)}\n{advice}"
     return [NewAlert("silent", "|".join(names)[:200], subject, body)]
 
 
@@ -156,32 +166,71 @@ def aside_alert(path: str) -> NewAlert:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One check of the health: how bad it is (1 or more), and the words for it."""
+    """One thing that the health finds wrong.
 
+    Attributes:
+        check: of the health: folders, workers …
+        subject: which of those it is about; empty where a check is about one thing alone.
+        level: how bad it is, 1 or more.
+    """
+
+    check: str
+    subject: str
     level: int
     words: str
+
+    @property
+    def key(self) -> str:
+        """By which it is remembered."""
+        return f"{self.check}|{self.subject}" if self.subject else self.check
 
 
 def trouble_alerts(
     before: Mapping[str, int], now: Mapping[str, Trouble], cooling: Iterable[str]
-) -> tuple[list[NewAlert], dict[str, int]]:
-    """What has become worse or well since the last look.
+) -> tuple[list[NewAlert], dict[str, int], list[str]]:
+    """What has become worse or well since the last look; all of one check in one alert.
 
     Args:
-        before: check -> the level that people were told.
-        cooling: checks of which they were told just now: these wait.
+        before: key -> the level that people were told.
+        now: key -> what is wrong.
+        cooling: keys of which they were told just now: these wait.
 
     Returns:
-        and check -> the level that they know after this.
+        and key -> the level that they know after this, and the keys that are told.
     """
-    alerts, known, waits = [], dict(before), frozenset(cooling)
-    for check, trouble in now.items():
-        if trouble.level > before.get(check, 0) and check not in waits:
-            known[check] = trouble.level
-            alerts.append(NewAlert("station", check, f"{check}: trouble", trouble.words))
-    for check in before:
-        if check not in now and check not in waits:
-            del known[check]
-            words = "What was told before is over."
-            alerts.append(NewAlert("station", check, f"{check}: well again", words))
-    return alerts, known
+    waits, known = frozenset(cooling), dict(before)
+    worse = [t for key, t in now.items() if t.level > before.get(key, 0) and key not in waits]
+    over = [key for key in before if key not in now and key not in waits]
+    known |= {trouble.key: trouble.level for trouble in worse}
+    for key in over:
+        del known[key]
+    alerts = [
+        NewAlert("station", check, f"{check}: trouble", _lines(t.words for t in troubles))
+        for check, troubles in _by_check(worse, lambda trouble: trouble.check)
+    ]
+    for check, keys in _by_check(over, lambda key: key.partition("|")[0]):
+        subjects = [subject for key in keys if (subject := key.partition("|")[2])]
+        lasts = [t for t in now.values() if t.check == check]
+        words = f"Over: {_lines(subjects)}" if subjects else "What was told before is over."
+        if lasts and not subjects:
+            continue  # it was told before its parts were told of one by one
+        if lasts:
+            words += f"\nNot over:\n{_lines(t.words for t in lasts)}"
+        alerts.append(
+            NewAlert("station", check, f"{check}: {'better' if lasts else 'well again'}", words)
+        )
+    return alerts, known, [*(t.key for t in worse), *over]
+
+
+def _by_check(things: Iterable[T], check: Callable[[T], str]) -> list[tuple[str, list[T]]]:
+    found: dict[str, list[T]] = {}
+    for thing in things:
+        found.setdefault(check(thing), []).append(thing)
+    return list(found.items())
+
+
+def _lines(words: Iterable[str]) -> str:
+    """Each in a line of its own; not more than people read."""
+    lines = list(words)
+    more = len(lines) - MOST_NAMED
+    return "\n".join([*lines[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])

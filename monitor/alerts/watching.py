@@ -7,16 +7,18 @@ nothing is told twice and nothing is forgotten.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.alerts import is_cooling, rules
 from monitor.alerts.channels import ChannelsError, channels_of
 from monitor.clocks import clock_problem
-from monitor.domain import parse_iso_utc, shown_path
+from monitor.domain import iso_utc, parse_iso_utc, shown_path
 from monitor.effort.silence import OutageState
-from monitor.health.verdict import WORST_LAST, Level, health_of
+from monitor.health.verdict import WORST_LAST, Finding, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
 from monitor.log.poison import CONDEMNED
 from monitor.privacy import PrivateSpecies
@@ -42,6 +44,8 @@ OWN_CHECKS = ("alerts", "service")
 """Checks of the health of which no alert could tell."""
 ABANDONED = timedelta(days=60)
 """A camera that is silent for so long already when that is noticed, was given up by its people."""
+GATHERED = timedelta(minutes=5)
+"""So long after the last proposal one waits for more: many at once are one alert."""
 
 IsEnding = Callable[[], bool]
 Facts = dict[str, Any]
@@ -170,13 +174,17 @@ def _silent(station: Station, after: int, now: datetime) -> tuple[list[NewAlert]
     if clock_problem(now, station.log.newest_written_at()) is not None:
         return [], after
     new = [o for o in station.log.outages() if o.id > after]
+    if any(abs(now - o.said_at) < GATHERED for o in new):
+        return [], after
     silent = [
         o
         for o in new
         if o.state is OutageState.PROPOSED and o.end is None and now - o.start < ABANDONED
     ]
-    zone = station.settings.station.zone
-    return rules.silent_alerts(silent, zone), max((o.id for o in new), default=after)
+    last = station.log.last_frames(iso_utc(now)) if silent else ()
+    never = frozenset(one.deployment for one in last if one.captured_at is None)
+    alerts = rules.silent_alerts(silent, station.settings.station.zone, never)
+    return alerts, max((o.id for o in new), default=after)
 
 
 def _deadly(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAlert], Facts]:
@@ -202,17 +210,24 @@ def _trouble(station: Station, seen: Facts, now: datetime) -> tuple[list[NewAler
         if reason.check not in OWN_CHECKS:
             level = WORST_LAST.index(reason.level) - WORST_LAST.index(Level.UNKNOWN)
             words = f"{reason.words}. {reason.advice}"
-            if (other := found.get(reason.check)) is not None:
+            trouble = rules.Trouble(reason.check, _subject(station, reason), level, words)
+            if (other := found.get(trouble.key)) is not None:
                 level, words = max(level, other.level), f"{other.words}\n{words}"
-            found[reason.check] = rules.Trouble(level, words)
-    pause = station.settings.alerts.cool_down
-    cooling = [
-        check
-        for check in {*found, *seen["trouble"]}
-        if is_cooling(station.log.last_alert_at("station", check), now, pause)
-    ]
-    alerts, known = rules.trouble_alerts(seen["trouble"], found, cooling)
-    return alerts, seen | {"trouble": known}
+                trouble = replace(trouble, level=level, words=words)
+            found[trouble.key] = trouble
+    pause, told_at = station.settings.alerts.cool_down, dict(seen.get("trouble_at") or {})
+    cooling = [key for key, at in told_at.items() if is_cooling(parse_iso_utc(at), now, pause)]
+    alerts, known, told = rules.trouble_alerts(seen["trouble"], found, cooling)
+    told_at = {key: told_at[key] for key in cooling} | dict.fromkeys(told, iso_utc(now))
+    return alerts, seen | {"trouble": known, "trouble_at": told_at}
+
+
+def _subject(station: Station, reason: Finding) -> str:
+    """What a finding is about, in the same words each time; of a dying disk, not each file."""
+    if reason.check != "folders":
+        return reason.subject
+    named = [shown_path(os.fsencode(folder)) for folder in station.settings.watch.folders]
+    return max((name for name in named if name in reason.words), key=len, default="")
 
 
 def _live(station: Station) -> tuple[str | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,23 @@ log = logging.getLogger(__name__)
 
 class DeviceLost(BackboneError):
     """The GPU gave up in the middle of a batch: a driver's fault, heat, or a loose card."""
+
+
+def gpu_gone(before: Mapping[str, Any], options: BackboneOptions, backbone: Backbone) -> str | None:
+    """Why a GPU that worked at an earlier start is missed now; None: none is expected, or it works.
+
+    Args:
+        before: what was kept of the engine: its `description`, and why its GPU was lost.
+    """
+    had = before.get("gpu_lost") or ", GPU," in str(before.get("description"))
+    if not had or isinstance(backbone, WithSpare):
+        return None
+    if options.device == "cpu" or options.engine == "ncnn" or options.backbone == "small":
+        return None
+    return (
+        "The GPU that worked here before is not found any more: see nvidia-smi, and start the "
+        "service anew. If it was taken out for good, set classifier.device to 'cpu'."
+    )
 
 
 class WithSpare:

@@ -16,14 +16,12 @@ from monitor.config import Settings, sqlite_path
 from monitor.console import note, print_json, print_table
 from monitor.domain import utc_now
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, Busy, OwnerLock
-from monitor.log.backup import (
-    BackupError,
-    BackupFacts,
-    backups_in,
-    facts_of,
-    verify_backup,
-    write_backup,
-)
+from monitor.log.backup import verify_backup, write_backup
+from monitor.log.backup_facts import BackupError, BackupFacts, backups_in, facts_of
+from monitor.log.recovery_note import NOTE
+
+ACCOUNTS = "accounts.json"
+"""See `monitor.web.accounts`, which is heavy."""
 
 
 @app.command("backup")
@@ -59,6 +57,9 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="A backup.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    other: Annotated[
+        bool, typer.Option("--other-station", help="Also the backup of another station.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -69,8 +70,8 @@ def restore(
 
     Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
     """
-    from monitor.keeping.recovery import NOTE
-    from monitor.log.restore import restore_backup
+    from monitor.keeping.backups import mark_of
+    from monitor.log.restore import drop_older_asides, restore_backup
 
     settings = read_settings(config)
     log, data = sqlite_path(settings.database.url), settings.data_directory
@@ -79,13 +80,22 @@ def restore(
         note(f"{file} holds {_contents(facts)}")
         if log.exists():
             note(f"{log} holds {_now_in(log)}; it is kept under another name beside it")
-        if not (yes or _agreed("Put the backup in its place?")):
+        own, question = mark_of(settings), "Put the backup in its place?"
+        if not other and None not in (own, facts.station) and own != facts.station:
+            note(f"{file} is ANOTHER station's: its log would take the place of this station's")
+            if yes:
+                raise BackupError("nothing was changed; if that is meant, add --other-station")
+            question = "Put the other station's backup in its place?"
+        if not (yes or _agreed(question)):
             raise BackupError("nothing was changed")
         aside = restore_backup(file, log, utc_now())
+        drop_older_asides(log, aside)
         (data / NOTE).unlink(missing_ok=True)  # of a damage that is mended by this
     if as_json:
         print_json(_values(facts) | {"set_aside": str(aside) if aside else None})
     note(f"{log}: restored" + (f"; the log that was there: {aside}" if aside else ""))
+    if settings.web.enabled and not (data / ACCOUNTS).exists():
+        note("who may log in is in no backup: set passwords anew with: trapwatch web password")
     note("start the service again; frames and labels since then come back by themselves")
 
 
@@ -107,8 +117,9 @@ def _agreed(question: str) -> bool:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from monitor.keeping.backups import folders_of
+    from monitor.keeping.backups import folders_of, mark_of
 
+    own = mark_of(settings)
     found: list[BackupFacts] = []
     for path in backups_in(*folders_of(settings)):
         try:
@@ -119,10 +130,23 @@ def _list(settings: Settings, *, as_json: bool) -> None:
         print_json([_values(facts) for facts in found])
         return
     rows = [
-        (f.path, f"{f.size_bytes / 1e6:.1f} MB", f.media, f.labels, f.newest_label_at)
+        (
+            f.path,
+            f"{f.size_bytes / 1e6:.1f} MB",
+            f.media,
+            f.labels,
+            f.newest_label_at,
+            _whose(f, own),
+        )
         for f in found
     ]
-    print_table(("backup", "size", "media", "labels", "newest label"), rows)
+    print_table(("backup", "size", "media", "labels", "newest label", "whose"), rows)
+
+
+def _whose(facts: BackupFacts, own: str | None) -> str:
+    if facts.station is None or own is None:
+        return "not known"
+    return "this station's" if facts.station == own else "another station's"
 
 
 def _values(facts: BackupFacts) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from monitor.console import note, print_json, print_table
 from monitor.deployments import read_deployments
 from monitor.domain import How, parse_iso_utc, utc_now
 from monitor.effort.camera_days import deployments_of, still_proposed
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.deployment_acts import Shifted
 from monitor.log.species_log import SpeciesLog, open_log
 
@@ -98,7 +99,7 @@ def set_period(
     if start is None and end is None:
         raise UsageError("name --start, --end or both")
     _refuse_listed(name, settings)
-    with _writable(settings) as log:
+    with writable(settings) as log:
         known = next(iter(log.deployment_facts(utc_now(), name=name)), None)
         starts = known.start if known else None
         ends = known.end if known else None
@@ -142,7 +143,7 @@ def shift_time(
     """
     settings = read_settings(config)
     shift = _shift(by_time, wrong, right, undo=undo)
-    with _writable(settings) as log:
+    with writable(settings) as log:
         if shift is None:
             _undo(log, name, who(person), as_json=as_json)
             return
@@ -266,5 +267,6 @@ def _refuse_listed(name: str, settings: Settings) -> None:
         raise UsageError(f"{name} stands in {file}, which says its start and end: change it there")
 
 
-def _writable(settings: Settings) -> SpeciesLog:
-    return open_log(settings.database.url, create=True)
+def writable(settings: Settings) -> SpeciesLog:
+    """The log, which keeps its journal."""
+    return keep_journal(open_log(settings.database.url, create=True), settings)

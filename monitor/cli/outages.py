@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monitor.cli.app import ByOption, ConfigOption, JsonOption, UsageError, read_settings, who
-from monitor.cli.deployments import NameArgument, deployments, moment, shown
+from monitor.cli.deployments import NameArgument, deployments, moment, shown, writable
 from monitor.console import note, print_json, print_table
 from monitor.domain import How, utc_now
 from monitor.effort.camera_days import outage_document
@@ -68,7 +68,7 @@ def add(
     if begins is None:
         raise UsageError("--start: when did it begin?")
     ends = moment(end, settings, end=True)
-    with open_log(settings.database.url, create=True) as log:
+    with writable(settings) as log:
         said = Outage(
             0, name, begins, ends, OutageState.CONFIRMED, reason, text, who(by), utc_now()
         )
@@ -128,7 +128,7 @@ def _judge(
     *,
     as_json: bool,
 ) -> None:
-    with open_log(read_settings(config).database.url, create=True) as log:
+    with writable(read_settings(config)) as log:
         said = log.judge_outage(number, state, who(by), How.CLI, utc_now(), **changes)
         _tell(said, as_json=as_json)
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import time
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from monitor.config.station import Section
 
 _SPAN = re.compile(r"\s*(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)\s*", re.ASCII)
 DAY = 24 * 60  # minutes
+NO_BATTERY = (
+    "this machine tells nothing of a battery, so classifier.rest_below_battery_percent does "
+    "nothing: classifying goes on"
+)
+HOURS_NOT_KEPT = (
+    "classifier.active_hours is not kept while the clock cannot be right: work goes on at any hour"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +61,17 @@ def _span_text(text: str) -> str:
     return text
 
 
+def _as_list(value: Any) -> Any:
+    """One part of the day may stand alone, without the brackets of a list."""
+    return (value,) if isinstance(value, str) else value
+
+
 class Power(Section):
     """When the classifier rests, and how much of the processor it may have."""
 
-    active_hours: tuple[Annotated[str, AfterValidator(_span_text)], ...] = ()
+    active_hours: Annotated[
+        tuple[Annotated[str, AfterValidator(_span_text)], ...], BeforeValidator(_as_list)
+    ] = ()
     rest_below_battery_percent: float | None = Field(None, ge=0, le=100)
     nice: int = Field(0, ge=0, le=19)
     cores: int = Field(0, ge=0, le=1024)

@@ -9,7 +9,7 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.domain import iso_utc
-from monitor.effort.days import effort_of
+from monitor.effort.days import Effort, effort_of
 from monitor.effort.silence import Outage, OutageState
 from monitor.log.effort import DeploymentFacts
 from monitor.log.species_log import SpeciesLog
@@ -36,9 +36,9 @@ def watched_days(
 ) -> dict[str, float]:
     """Deployment -> camera-days; those that never sent a frame are missing: nothing is known."""
     return {
-        one.name: effort_of(one.captures, one.outages, now, since, until).watched_days
+        one.name: effort.watched_days
         for one in log.deployment_facts(now, settings.effort.rule)
-        if one.captures is not None
+        if (effort := _effort(one, now, since, until)) is not None
     }
 
 
@@ -50,7 +50,7 @@ def deployment_document(
 ) -> dict[str, Any]:
     """One deployment as JSON has it; days are None where it never sent a frame."""
     captures = facts.captures
-    effort = effort_of(captures, facts.outages, now, since, until) if captures else None
+    effort = _effort(facts, now, since, until)
     return {
         "name": facts.name,
         "start": _text(facts.start),
@@ -98,6 +98,14 @@ def still_proposed(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for outage in document["outages"]
         if outage["state"] == OutageState.PROPOSED
     ]
+
+
+def _effort(
+    facts: DeploymentFacts, now: datetime, since: datetime | None, until: datetime | None
+) -> Effort | None:
+    if facts.captures is None:
+        return None
+    return effort_of(facts.captures, facts.outages, now, since, until, facts.unspoken)
 
 
 def _text(moment: datetime | None) -> str | None:

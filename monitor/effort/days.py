@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.effort.silence import Captures, Outage, OutageState, clock_doubt
+from monitor.effort.silence import Captures, Outage, OutageState, Silence, clock_doubt
 from monitor.effort.spans import Span, days_of, without
 
 
@@ -40,8 +40,10 @@ def effort_of(
     now: datetime,
     since: datetime | None = None,
     until: datetime | None = None,
+    unspoken: Sequence[Silence] = (),
 ) -> Effort:
-    """How long a camera watched: from its start to its end, without outages.
+    """How long a camera watched: from its start to its end, without outages, and without silences
+    that nobody has spoken of yet.
 
     Where nobody said when it started or ended, it counts from its first frame and until its last
     one: of the time after that nothing is known until the next frame comes. A dismissed silence
@@ -61,6 +63,7 @@ def effort_of(
     ends = max(begins, min(ends, until) if until is not None else ends)
     period = [Span(begins, ends)]
     holes = [o.until(max(now, ends)) for o in outages if o.state is not OutageState.DISMISSED]
+    holes += [Span(s.start, s.end if s.end is not None else max(now, s.start)) for s in unspoken]
     watched = without(period, holes)
     left_out = days_of(period) - days_of(watched)
     doubt = clock_doubt(captures, now)

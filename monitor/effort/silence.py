@@ -92,6 +92,7 @@ class Captures:
             wherever it lies.
         gaps: pauses between neighbouring frames that are longer than `Rule.after`, in order.
         days_before: start of a gap (and `last`) -> days with frames in the months before.
+        first_days: days with frames in the months after `first`.
     """
 
     deployment: str
@@ -102,6 +103,7 @@ class Captures:
     newest: datetime
     gaps: Sequence[Span] = ()
     days_before: Mapping[datetime, Sequence[date]] = field(default_factory=dict)
+    first_days: Sequence[date] = ()
 
 
 def usual_gap_days(days: Sequence[date]) -> int:
@@ -158,16 +160,25 @@ def lasting_silence(
 def silences(captures: Captures, now: datetime, rule: Rule = Rule()) -> list[Silence]:
     """Every silence of a camera up to now, in order; the last one may still last.
 
-    A deployment that has ended does not fall silent after its last frame.
+    Between its start and its first frame, and between its last one and its end, where people said
+    when these were, it may have been as silent as between two frames.
     """
     found = [
         Silence(gap.start, gap.end)
         for gap in captures.gaps
         if gap.end - gap.start > silent_after(captures.days_before.get(gap.start, ()), rule)
     ]
-    days = captures.days_before.get(captures.last, ())
+    if captures.start is not None and captures.start < captures.first:
+        ends = min(captures.first, captures.end or captures.first)
+        if ends - captures.start > silent_after(captures.first_days, rule):
+            found.insert(0, Silence(captures.start, ends))
+    days, tail = captures.days_before.get(captures.last, ()), tail_of(captures, now)
     lasting = lasting_silence(captures.last, captures.end, days, now, rule)
-    return [*found, lasting] if lasting is not None else found
+    if lasting is not None:
+        found.append(lasting)
+    elif tail is not None and _length(tail) > silent_after(days, rule):
+        found.append(tail)
+    return found
 
 
 def tail_of(captures: Captures, now: datetime) -> Silence | None:
@@ -175,6 +186,23 @@ def tail_of(captures: Captures, now: datetime) -> Silence | None:
     if captures.end is None or captures.end > now:
         return None
     return Silence(captures.last, max(captures.last, captures.end))
+
+
+def never_heard(
+    start: datetime | None, end: datetime | None, now: datetime, rule: Rule = Rule()
+) -> list[Silence]:
+    """The silence of a camera that has sent no frame since it was put up; none where nobody said
+    when that was, or where it was put up just now."""
+    if start is None:
+        return []
+    has_ended = end is not None and end <= now
+    silence = Silence(start, end if has_ended else None)
+    return [silence] if _length(silence, now) > rule.after else []
+
+
+def _length(silence: Silence, now: datetime | None = None) -> timedelta:
+    ends = silence.end if silence.end is not None else now
+    return ends - silence.start if ends is not None else timedelta.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +224,7 @@ def proposals(
     found: Sequence[Silence],
     outages: Sequence[Outage],
     tail: Silence | None = None,
+    first: datetime | None = None,
     *,
     is_doubted: bool = False,
 ) -> Changes:
@@ -207,7 +236,8 @@ def proposals(
     Args:
         outages: all of this deployment, in any state.
         tail: of a deployment that has ended, from its last frame to its end: what was proposed
-            before somebody said that it ended; it is not proposed anew.
+            before somebody said that it ended; it is not proposed anew if it is short.
+        first: its first frame.
         is_doubted: its clock is not to be believed: all stays as it is.
     """
     if is_doubted:
@@ -224,6 +254,8 @@ def proposals(
                 end[outage.id] = silence.end
         elif is_ours:
             withdraw.append(outage.id)
+        elif first is not None and outage.end is None and outage.start < first:
+            end[outage.id] = first
     gone = set(withdraw)
     kept = [replace(o, end=end.get(o.id, o.end)) for o in outages if o.id not in gone]
     for silence in found:

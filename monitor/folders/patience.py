@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,30 @@ logger = logging.getLogger(__name__)
 READ_SECONDS = 60.0
 """256 MB, the largest file that is read, come in that time over 40 Mbit/s."""
 MOST_STUCK = 2
-"""So many reads may hang in one folder; then nothing more of it is tried until one comes back."""
+"""So many reads may hang in one folder; then nothing more of it is tried until one comes back, or
+until the folder, mounted anew, answers somebody who has never waited for it."""
+PROBE_SECONDS = 30.0
+"""So often one of those files is read anew."""
+MOST_LEFT = 8
+"""So many threads may be left hanging in one folder, whatever it was mounted as meanwhile."""
 
 
 class Hangs(TimeoutError):
     """A file or the folder it is in does not answer; it is an OSError like others."""
+
+
+class _Probe(threading.Thread):
+    """Reads a file that hangs, for the first time."""
+
+    def __init__(self, folder: Path, read: Callable[[], object], answers: Callable[[], None]):
+        super().__init__(name="probe", daemon=True)
+        self._read, self._answers = read, answers
+        self.mount, self.began = mount_of(folder), time.monotonic()
+
+    def run(self) -> None:
+        with suppress(OSError):  # an error is an answer, too
+            self._read()
+        self._answers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,8 @@ class Patience:
         self._lock = threading.Lock()
         self._readers: set[_Reader] = set()
         self._stuck: dict[_Reader, _Stuck] = {}
+        self._left: dict[Path, list[threading.Thread]] = {}  # to themselves
+        self._probes: dict[Path, _Probe] = {}
 
     def read(self, path: bytes) -> Content:
         """The file's content.
@@ -72,6 +94,7 @@ class Patience:
         if folder is None:
             return self._read(path)
         if self._is_hopeless(folder, path):
+            self._look_anew(folder)
             raise Hangs(errno.ETIMEDOUT, f"{folder} does not answer")
         reader = self._reader()
         promise, since = reader.ask(path), time.monotonic()
@@ -105,6 +128,37 @@ class Patience:
         with self._lock:
             here = [one.path for one in self._stuck.values() if one.folder == folder]
         return path in here or len(here) >= MOST_STUCK
+
+    def _look_anew(self, folder: Path) -> None:
+        """See whether a folder with reads that hang answers now. Returns at once."""
+        with self._lock:
+            stuck = next((one for one in self._stuck.values() if one.folder == folder), None)
+            left = [thread for thread in self._left.get(folder, ()) if thread.is_alive()]
+            probe = self._probes.get(folder)
+            if stuck is None or len(left) >= MOST_LEFT:
+                return
+            if probe is not None and time.monotonic() - probe.began < PROBE_SECONDS:
+                return
+            if probe is not None and probe.is_alive():
+                if probe.mount == mount_of(folder):
+                    return
+                left.append(probe)  # it waits for what was mounted there before
+            self._left[folder] = left
+            new = self._probes[folder] = _Probe(
+                folder, lambda: self._read(stuck.path), lambda: self._forget(folder, new)
+            )
+            new.start()
+
+    def _forget(self, folder: Path, probe: _Probe) -> None:
+        """Leave those that hang in a folder that answers to themselves."""
+        with self._lock:
+            hanging = [reader for reader, one in self._stuck.items() if one.folder == folder]
+            if self._probes.get(folder) is not probe or not hanging:
+                return
+            for reader in hanging:
+                del self._stuck[reader]
+            self._left.setdefault(folder, []).extend(hanging)
+        logger.info("%s answers anew", folder)
 
     def _reader(self) -> _Reader:
         held: _Held | None = getattr(self._own, "held", None)
@@ -188,3 +242,17 @@ class _Held:
 
     def __del__(self) -> None:
         self.reader.end()
+
+
+def mount_of(folder: Path) -> str | None:
+    """Names what is mounted at a folder, without asking it; None where the system does not say."""
+    try:
+        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    above = {str(one).replace(" ", r"\040") for one in (folder, *folder.parents)}
+    mounts = [line.split() for line in text.splitlines()]
+    found = [
+        (len(mount[4]), number) for number, mount in enumerate(mounts) if mount[4] in above
+    ]  # of those at one point the last is on top
+    return " ".join(mounts[max(found)[1]][:3]) if found else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from monitor.config import Watch
 from monitor.domain import shown_path
+from monitor.folders.patience import mount_of
 from monitor.folders.scan import Found, stamp_of
 from monitor.intake import Intake
 from monitor.log.species_log import SpeciesLog
@@ -56,7 +57,7 @@ class Place:
         )
         self._intake = make_intake(self._put_off, threads)
         self._probe: threading.Thread | None = None
-        self._probed_at = 0.0
+        self._probed_at, self._probe_mount = 0.0, mount_of(folder)
 
     def step(self) -> bool:
         """Find settled files and take them in. True if there is more to do at once."""
@@ -91,14 +92,14 @@ class Place:
         Args:
             now: monotonic seconds.
         """
-        if self._probe is not None and self._probe.is_alive():
-            return False
-        if self._probe is not None:
+        if self._probe is not None and not self._probe.is_alive():
             self._probe = None
             return True
+        if self._probe is not None and self._probe_mount == mount_of(self.folder):
+            return False
         path = self.at()  # None: it is the log that hangs
         if path is not None and now - self._probed_at >= PROBE_SECONDS:
-            self._probed_at = now
+            self._probed_at, self._probe_mount = now, mount_of(self.folder)
             self._probe = threading.Thread(target=_look_at, args=(path,), daemon=True)
             self._probe.start()
         return False

@@ -11,6 +11,7 @@ from monitor.backbone.trial import FILE, remembered
 from monitor.config import Settings, sqlite_path
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.verdict import REPAIR, damage_words
+from monitor.log.engine import LogError
 from monitor.log.species_log import open_log
 from monitor.models import ModelError, ModelStore
 from monitor.options import backbone_options
@@ -65,9 +66,12 @@ def look_at_model(settings: Settings) -> Iterator[Check]:
     """The version that is live, and the one in whose place it is. Raises ModelDamaged."""
     if not sqlite_path(settings.database.url).exists():
         return
-    with open_log(settings.database.url) as log:
-        row, damaged = log.live_version(), log.damaged_version()
-        known = {v.name for v in log.versions()}
+    try:
+        with open_log(settings.database.url) as log:
+            row, damaged = log.live_version(), log.damaged_version()
+            known = {v.name for v in log.versions()}
+    except LogError:  # which the look at the log tells
+        return
     if damaged is not None:
         words = damage_words(damaged.name, has_model=row is not None)
         state = FAIL if row is None else WARN

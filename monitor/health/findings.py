@@ -41,15 +41,17 @@ class Finding:
 
     Attributes:
         check: one plain word: service, workers, model, damage, clock,
-            folders, disk, backup, log, alerts, work.
+            folders, disk, backup, log, journal, alerts, work.
         words: for people; may name paths, so it is only for those who have logged in.
         advice: what to do about it; empty where nothing is to be done.
+        subject: which of several things it is about, in words that stay the same.
     """
 
     check: str
     level: Level
     words: str
     advice: str = ""
+    subject: str = ""
 
 
 def _disk(told: Told) -> Iterator[Finding]:
@@ -83,7 +85,7 @@ def _backup(told: Told) -> Iterator[Finding]:
         yield Finding("backup", Level.DEGRADED, words, advice.format("folder"))
     if second:
         words = f"the last backup is not on the second disk: {second}"
-        yield Finding("backup", Level.DEGRADED, words, advice.format("second_folder"))
+        yield Finding("backup", Level.DEGRADED, words, advice.format("second_folder"), "second")
     if not problem and not second:
         yield Finding("backup", Level.OK, "the last backup is good")
 
@@ -91,10 +93,20 @@ def _backup(told: Told) -> Iterator[Finding]:
 def _integrity(told: Told) -> Iterator[Finding]:
     problem = told.value.get("problem")
     if problem:
-        advice = "trapwatch doctor says what was done about it, and which backups are good"
+        advice = "the service restores it when it starts; trapwatch doctor says what came of that"
         yield Finding("log", Level.FAILING, f"the log is damaged: {problem}", advice)
     else:
         yield Finding("log", Level.OK, "the log is sound")
+
+
+def _journal(told: Told) -> Iterator[Finding]:
+    problems = told.value.get("problems") or []
+    for problem in problems:
+        advice = "see that its disk is there and the service may write to it; labels are in the "
+        advice += "log all the same, and are written to it once that works"
+        yield Finding("journal", Level.DEGRADED, str(problem), advice)
+    if not problems:
+        yield Finding("journal", Level.OK, "the journal of labels is up to date")
 
 
 def _alerts(told: Told) -> Iterator[Finding]:
@@ -120,6 +132,7 @@ LOOKS: Mapping[str, tuple[str, Callable[[Told], Iterator[Finding]]]] = {
     "disk": ("disk", _disk),
     "backup": ("backup", _backup),
     "integrity": ("log", _integrity),
+    "journal": ("journal", _journal),
     "alerts": ("alerts", _alerts),
     "rest": ("work", _rest),
 }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.clocks import clock_problem
 from monitor.config import Settings
 from monitor.domain import parse_iso_utc
+from monitor.health.ages import Ages, old_ones
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
-from monitor.locks import LOCK_NAME, is_held
+from monitor.locks import LOCK_NAME, held_since, is_held
 from monitor.log.species_log import SpeciesLog
 from monitor.resources.disk import DiskGuard, DiskState
 
@@ -28,12 +29,13 @@ __all__ = [
     "told_of",
 ]
 
-STATES = ("service", "watch", "disk", "backup", "integrity", "alerts", "rest")
+STATES = ("service", "watch", "disk", "backup", "integrity", "journal", "alerts", "rest")
 """Keys of the log's `state` table that are looked at."""
 REPAIR = (
     "put its directory back from a copy, then: trapwatch models promote {}; or train anew: "
     "trapwatch train --force"
 )
+HANGS = "systemctl restart trapwatch; journalctl -u trapwatch names what hung"
 LATE_SECONDS = 200.0
 """systemd restarts a service that is silent for 180 s; one that is silent for longer is hung."""
 
@@ -50,6 +52,7 @@ class HealthFacts:
         damaged: the version whose files were found damaged, and in whose place another is live, or
             none; None: nothing of the kind, or it is settled.
         told: by key, of STATES; a part that has told nothing is missing.
+        ages: what the age of backups and checks is judged by; None: it is not.
     """
 
     running: bool
@@ -58,6 +61,7 @@ class HealthFacts:
     told: Mapping[str, Told]
     clock_problem: str | None = None
     damaged: str | None = None
+    ages: Ages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def health(facts: HealthFacts) -> Health:
             findings.append(Finding(check, Level.UNKNOWN, f"nothing is known of: {check}"))
         else:
             findings += look(told)
+    if facts.ages is not None:
+        findings += old_ones(facts.told, facts.ages)
     return Health(findings)
 
 
@@ -129,7 +135,14 @@ def health_of(settings: Settings, log: SpeciesLog, now: datetime) -> Health:
     clock = clock_problem(now, log.newest_written_at())
     learns, lost = settings.training.enabled, log.damaged_version()
     damaged = lost.name if lost is not None else None
-    return health(HealthFacts(running, has_model, learns, told, clock, damaged))
+    ages = _ages(settings, None if clock is not None else now)
+    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages))
+
+
+def _ages(settings: Settings, now: datetime | None) -> Ages:
+    rules, since = settings.backup, held_since(settings.data_directory / LOCK_NAME)
+    up = now - since if now is not None and since is not None else None
+    return Ages(now, up, timedelta(hours=rules.every_hours) if rules.enabled else None)
 
 
 def told_of(log: SpeciesLog, now: datetime) -> dict[str, Told]:
@@ -156,6 +169,13 @@ def _service(facts: HealthFacts) -> Iterator[Finding]:
         words = "the service is not running: nothing is taken in or classified"
         yield Finding("service", Level.FAILING, words, advice)
         return
+    up = facts.ages.up if facts.ages is not None else None
+    if told is None and up is not None and up.total_seconds() > LATE_SECONDS:
+        words = (
+            f"the service hangs: no sign of life since its start, {up.total_seconds():.0f} s ago"
+        )
+        yield Finding("service", Level.FAILING, words, HANGS)
+        return
     if told is None:
         yield Finding("service", Level.UNKNOWN, "the service has only just started")
         return
@@ -165,15 +185,14 @@ def _service(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding("service", Level.DEGRADED, words, "make room on the disk")
     elif told.age_seconds > LATE_SECONDS:
         words = f"the service hangs: {heartbeat_words(told.age_seconds)}"
-        advice = "systemctl restart trapwatch; journalctl -u trapwatch names what hung"
-        yield Finding("service", Level.FAILING, words, advice)
+        yield Finding("service", Level.FAILING, words, HANGS)
     else:
         yield Finding("service", Level.OK, heartbeat_words(told.age_seconds))
     problems = dict(told.value.get("problems") or {})
     for who, why in problems.items():
         words = f"the service has a problem with {who}: {why}"
         advice = "it tries again by itself; if this stays: trapwatch doctor"
-        yield Finding("workers", Level.DEGRADED, words, advice)
+        yield Finding("workers", Level.DEGRADED, words, advice, who)
     if not problems:
         yield Finding("workers", Level.OK, "no problem")
 

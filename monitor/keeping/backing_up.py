@@ -8,17 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from monitor.domain import iso_utc
-from monitor.keeping.backups import (
-    STATE,
-    Last,
-    back_up,
-    due,
-    facts_of_last,
-    last_of,
-    looked,
-)
+from monitor.keeping.backup_schedule import Last, due, facts_of_last, last_of, looked
+from monitor.keeping.backups import STATE, back_up
 from monitor.keeping.soundness import faults_of_log
-from monitor.log.backup import BackupError, BackupStopped, NotSound
+from monitor.log.backup_facts import BackupError, BackupStopped, NotSound
 from monitor.resources.rest import BACKUP
 from monitor.station import Station
 
@@ -38,7 +31,8 @@ def keep_backups(station: Station, is_ending: Callable[[], bool] = lambda: False
     try:
         if (words := station.rest.words(BACKUP)) is not None:
             raise BackupError(words)
-        outcome = back_up(station.settings, now, is_ending)
+        number = int(told.get("number", 0))
+        outcome = back_up(station.settings, now, is_ending, last_number=number)
     except BackupStopped:
         return
     except BackupError as error:
@@ -47,6 +41,7 @@ def keep_backups(station: Station, is_ending: Callable[[], bool] = lambda: False
     facts = {
         "at": iso_utc(now),
         "path": str(outcome.facts.path),
+        "number": outcome.number,
         "size_bytes": outcome.facts.size_bytes,
         "media": outcome.facts.media,
         "labels": outcome.facts.labels,

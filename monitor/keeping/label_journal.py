@@ -4,14 +4,17 @@
 
 Whoever labels brings the journal up to date from the log right after his own act is in it. What a
 kill left out there is made up for the next time, by whichever process: the journal only asks for
-the acts after its last line.
+the acts after its last line. A second journal, on another disk, is kept by the service alone, with
+a limit of time for each step: nobody who labels waits for it.
+
+Each line has the mark of its station (`identity` of the log): a journal of another station is left
+alone. Lines of older releases have none and count as own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -19,83 +22,100 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.domain import utc_now
-from monitor.keeping.journal_file import locked, read_lines
-from monitor.log.act_records import ActRecord, LabelRecord, is_one_act, same_words
+from monitor.keeping.journal_file import JournalFile, Step, directly, locked, read_lines
+from monitor.keeping.journal_lines import VERSION, line_values, record_of
+from monitor.keeping.journal_places import (
+    in_words,
+    journal_paths,
+    look_at,
+    own_mark,
+    step_for,
+    take_mark,
+)
+from monitor.log.act_records import ActRecord, is_one_act, same_words
 from monitor.log.engine import LogError
+from monitor.log.learning import IDENTITY
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
 
 logger = logging.getLogger(__name__)
 
-NAME = "labels.jsonl"
 STATE = "journal"
-VERSION = 1
+"""In the log's state: `apart` and `waiting` (labels that only a journal has), `media` and `at` (of
+the last try to bring them in), `unjoined` (journals that could not be asked for them), `unread`
+(journal -> why it could not be read whole), and `problems`, for people: a list of sentences, empty
+where all is well; the service looks once a minute, and writes it when it changes."""
 PAGE = 200
 MOST_TOLD = 5
-FIELDS = ("count", "sex", "life_stage", "behaviour")
-
-
-def journal_paths(settings: Settings) -> tuple[Path, ...]:
-    """Where this station keeps its journals: beside the log, and on the second path if any."""
-    if not settings.journal.enabled:
-        return ()
-    second = settings.journal.second
-    first = settings.data_directory / NAME
-    return (first,) if second is None else (first, second)
 
 
 def keep_journal(
     log: SpeciesLog, settings: Settings, clock: Callable[[], datetime] = utc_now
 ) -> SpeciesLog:
-    """From now on each act that goes into `log` goes into the journals, too; returns `log`."""
+    """From now on each act that goes into `log` goes into the journal, too; returns `log`."""
 
     def after_act() -> None:
-        write_journals(log, settings, clock)
+        for problem in write_journals(log, settings, clock):
+            logger.warning("%s; what is missing is added later", problem)
 
     log.after_act = after_act
     return log
 
 
 def write_journals(
-    log: SpeciesLog, settings: Settings, clock: Callable[[], datetime] = utc_now
+    log: SpeciesLog,
+    settings: Settings,
+    clock: Callable[[], datetime] = utc_now,
+    *,
+    second: bool = False,
 ) -> list[str]:
-    """Bring every journal of the station up to date.
+    """Bring the journal of the station up to date; the second one only where that is said.
 
     Returns:
         what failed, in words: the labels are in the log, and the journal gets them the next time.
     """
     problems = []
-    for path in journal_paths(settings):
+    for path in journal_paths(settings)[: 2 if second else 1]:
+        step = step_for(path, settings)
         try:
-            catch_up(path, log, clock())
+            look_at(path, settings)
+            take_mark(log, settings, clock())
+            catch_up(path, log, clock(), step, settings.station.name)
         except (OSError, LogError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            problems.append(f"the journal of labels {path} cannot be written: {reason}")
-            logger.warning("%s; what is missing is added later", problems[-1])
+            problems.append(f"the journal of labels {path} cannot be written: {in_words(error)}")
     return problems
 
 
-def catch_up(path: Path, log: SpeciesLog, now: datetime) -> int:
+def catch_up(
+    path: Path, log: SpeciesLog, now: datetime, step: Step = directly, name: str | None = None
+) -> int:
     """Append the acts that came after the journal's last line; returns how many.
 
     A log that has not the act of the last line is older than the journal: it was restored. Its new
     acts then get ids behind those that are still to be written again, see `bring_together`.
 
+    Args:
+        step: how the journal's disk is asked.
+        name: of the station, for its lines.
+
     Raises:
-        OSError: the journal cannot be written.
+        OSError: the journal cannot be read or written.
+        OtherStation: it is another station's.
         LogError: the log cannot be read.
     """
-    with locked(path) as file:
+    with locked(path, step) as file:
         last = file.last() or {"act": 0, "key": None, "newest_label": 0}
+        mark = own_mark(log, last, now, name)
         newest = int(last["act"])
         if log.act_key(newest) != last["key"]:
             log.reserve_ids(_taken(last), int(last["newest_label"]))
+            log.skip_media_ids(int(last.get("newest_media", 0)), now)
             if not is_apart(log):
-                log.put_state(STATE, {"apart": True, "waiting": 0}, now)
+                log.change_state(STATE, {"apart": True, "waiting": 0}, now)
         added = 0
         while page := log.acts_after(newest, PAGE):
-            _, newest_label = log.newest_ids()
-            file.append([line_values(record, newest_label) for record in page])
+            ids = log.newest_ids()[1], log.newest_media_id()
+            file.append([line_values(record, *ids) | mark for record in page])
             newest, added = page[-1].id, added + len(page)
     return added
 
@@ -106,20 +126,24 @@ def is_apart(log: SpeciesLog) -> bool:
     return bool(told.get("apart") or told.get("waiting"))
 
 
-def bring_together(path: Path, log: SpeciesLog, now: datetime) -> Replayed:
+def bring_together(
+    path: Path, log: SpeciesLog, now: datetime, step: Step = directly, name: str | None = None
+) -> Replayed:
     """Write into the log what only the journal has, and into the journal what only the log has.
 
     Labels of media that the log does not know yet wait: call it again once they were taken in.
 
     Raises:
         OSError: the journal cannot be read or written.
+        OtherStation: it is another station's.
         LogError: the log cannot be written.
     """
     outcome = Replayed()
-    catch_up(path, log, now)
+    catch_up(path, log, now, step, name)
+    own = log.identity(now)
     newest, _ = log.newest_ids()
     seen, again = bytearray(newest + 1), log.replayed_acts()
-    for page in _pages(records_of(path)):
+    for page in _pages(records_of(path, step, own)):
         done = log.replay_acts(page, again)
         for act_id in done.present:
             if act_id <= newest:
@@ -127,27 +151,31 @@ def bring_together(path: Path, log: SpeciesLog, now: datetime) -> Replayed:
         done.present.clear()
         done.touched.clear()
         outcome.add(done)
-    _append_missing(path, log, seen)
-    log.put_state(STATE, {"apart": False, "waiting": outcome.waiting}, now)
+    with locked(path, step) as file:
+        _append_missing(file, log, seen, own_mark(log, {}, now, name))
+    log.change_state(STATE, {"apart": False, "waiting": outcome.waiting}, now)
     return outcome
 
 
-def _append_missing(path: Path, log: SpeciesLog, seen: bytearray) -> None:
+def _append_missing(
+    file: JournalFile, log: SpeciesLog, seen: bytearray, mark: dict[str, str]
+) -> None:
     """Acts of the log that no sound line names; then a line that says: together up to here."""
-    with locked(path) as file:
-        after = 0
-        while page := [r for r in log.acts_after(after, PAGE) if r.id < len(seen)]:
-            _, newest_label = log.newest_ids()
-            missing = [line_values(r, newest_label) for r in page if not seen[r.id]]
-            if missing:
-                file.append(missing)
-            after = page[-1].id
-        last, (newest, newest_label) = file.last(), log.newest_ids()
-        if last is not None and (last["act"], last["key"]) != (newest, log.act_key(newest)):
-            mark = {"v": VERSION, "act": newest, "key": log.act_key(newest), "kind": "together"}
-            taken = {"taken": max(newest, _taken(last))}
-            newest_label = max(newest_label, int(last["newest_label"]))
-            file.append([{**mark, **taken, "newest_label": newest_label}])
+    after = 0
+    while page := [r for r in log.acts_after(after, PAGE) if r.id < len(seen)]:
+        ids = log.newest_ids()[1], log.newest_media_id()
+        missing = [line_values(r, *ids) | mark for r in page if not seen[r.id]]
+        if missing:
+            file.append(missing)
+        after = page[-1].id
+    last, (newest, newest_label) = file.last(), log.newest_ids()
+    if last is not None and (last["act"], last["key"]) != (newest, log.act_key(newest)):
+        line = {"v": VERSION, "act": newest, "key": log.act_key(newest), "kind": "together"}
+        taken = {"taken": max(newest, _taken(last))}
+        newest_label = max(newest_label, int(last["newest_label"]))
+        newest_media = max(log.newest_media_id(), int(last.get("newest_media", 0)))
+        newest_ids = {"newest_label": newest_label, "newest_media": newest_media}
+        file.append([{**line, **taken, **newest_ids, **mark}])
 
 
 def _taken(last: dict[str, Any]) -> int:
@@ -155,12 +183,12 @@ def _taken(last: dict[str, Any]) -> int:
     return max(int(last["act"]), int(last.get("taken", 0)))
 
 
-def differences(path: Path, log: SpeciesLog) -> list[str]:
+def differences(path: Path, log: SpeciesLog, step: Step = directly) -> list[str]:
     """Acts of which the log no longer says what the journal kept: somebody, or something, changed
-    the log. Lines that cannot be read say nothing."""
+    the log. Lines that cannot be read say nothing. Raises OSError."""
     found: list[str] = []
-    meanings = log.meanings()
-    for page in _pages(records_of(path)):
+    meanings, own = log.meanings(), (log.state(IDENTITY) or {}).get("id")
+    for page in _pages(records_of(path, step, own)):
         there = log.act_records([record.id for record in page])
         for kept in page:
             written = there.get(kept.id)
@@ -174,58 +202,21 @@ def differences(path: Path, log: SpeciesLog) -> list[str]:
     return found
 
 
-def damaged_lines(path: Path) -> int:
-    """How many lines of a journal are torn or changed."""
-    return sum(line is None for line in read_lines(path))
+def damaged_lines(path: Path, step: Step = directly) -> int:
+    """How many lines of a journal are torn or changed. Raises OSError."""
+    return sum(line is None for line in read_lines(path, step))
 
 
-def records_of(path: Path) -> Iterator[ActRecord]:
-    """Every act of a journal, in order; lines that cannot be read are left out."""
-    for line in read_lines(path):
-        if line is not None and line.get("kind") != "together":
+def records_of(path: Path, step: Step = directly, own: str | None = None) -> Iterator[ActRecord]:
+    """Every act of a journal, in order; lines that cannot be read are left out, and where `own` is
+    the mark of a station, those of others."""
+    for line in read_lines(path, step):
+        if line is None or line.get("kind") == "together":
+            continue
+        if own is None or line.get("station", own) == own:
             yield record_of(line)
 
 
 def _pages(records: Iterator[ActRecord]) -> Iterator[list[ActRecord]]:
     while page := list(islice(records, PAGE)):
         yield page
-
-
-def line_values(record: ActRecord, newest_label: int) -> dict[str, Any]:
-    """What a line says of an act.
-
-    Args:
-        newest_label: the largest id of a label so far.
-    """
-    values = {"v": VERSION, "act": record.id, **asdict(record), "newest_label": newest_label}
-    del values["id"]
-    values["labels"] = [_label_values(label) for label in record.labels]
-    return values
-
-
-def _label_values(label: LabelRecord) -> dict[str, Any]:
-    values: dict[str, Any] = {"id": label.id, "sha256": label.sha256}
-    if label.withdraws is not None:
-        return {**values, "withdraws": f"{label.withdraws}/{label.sha256}"}
-    said = [
-        {"species": species, **{k: v for k, v in zip(FIELDS, rest, strict=True) if v is not None}}
-        for species, *rest in label.observations
-    ]
-    return {**values, "observations": said}
-
-
-def record_of(line: dict[str, Any]) -> ActRecord:
-    """The inverse of `line_values`."""
-    names = ("key", "kind", "at", "by", "how", "scope", "request", "details")
-    labels = tuple(_label_of(label) for label in line["labels"])
-    return ActRecord(id=line["act"], labels=labels, **{name: line[name] for name in names})
-
-
-def _label_of(values: dict[str, Any]) -> LabelRecord:
-    withdraws = values.get("withdraws")
-    said = tuple(
-        (o["species"], o.get("count"), o.get("sex"), o.get("life_stage"), o.get("behaviour"))
-        for o in values.get("observations", ())
-    )
-    key = withdraws.partition("/")[0] if withdraws is not None else None
-    return LabelRecord(values["id"], values["sha256"], said, key)

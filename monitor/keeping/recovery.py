@@ -7,12 +7,12 @@ A note beside the log says how far it is, so that a kill at any moment only begi
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from monitor.alerts import raise_alert
 from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
 from monitor.config import Settings, sqlite_path
 from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
-from monitor.durable import sync, write_whole
-from monitor.keeping.backups import folders_of, newest_good
+from monitor.durable import sync
+from monitor.keeping.backups import mark_of, newest_good
+from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
 from monitor.keeping.soundness import (
     RESTORED_STATE,
@@ -33,34 +34,18 @@ from monitor.keeping.soundness import (
     with_more,
 )
 from monitor.keeping.soundness import STATE as INTEGRITY
+from monitor.log.backup_facts import NoRoom, is_for_want_of_room, station_of
 from monitor.log.engine import LogDamaged
-from monitor.log.restore import restore_backup
+from monitor.log.recovery_note import NOTE, Note, read_note, write_note
+from monitor.log.restore import SPARE_BYTES, drop_older_asides, restore_backup
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelError, ModelStore
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)
 
-NOTE = "recovery.json"
 SUBJECT = "the log was damaged and is restored"
 FOUND = "found in the models directory when the log was restored"
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """How far a recovery is.
-
-    Attributes:
-        aside: the name under which the broken log is kept, beside the log.
-        backup: the backup that took its place; None: there is none, or not yet.
-        is_empty: no backup is to be used (any more): an empty log takes its place.
-    """
-
-    at: str
-    why: str
-    aside: str
-    backup: str | None = None
-    is_empty: bool = False
 
 
 def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Station:
@@ -83,8 +68,8 @@ def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) ->
 def note_damage(settings: Settings, why: str, now: datetime) -> None:
     """Let the log be restored at the next start, because of what was found while it was open."""
     log = sqlite_path(settings.database.url)
-    if _read_note(log) is None:
-        _write_note(log, _new_note(log, why, now))
+    if read_note(log) is None:
+        write_note(log, _new_note(log, why, now))
 
 
 def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
@@ -97,21 +82,24 @@ def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
         TrapwatchError: the log cannot be restored, with the reason.
     """
     log = sqlite_path(settings.database.url)
-    note = _read_note(log)
+    note = read_note(log)
     try:
         if note is None:
+            (log.parent / NOTE).unlink(missing_ok=True)  # one that cannot be read
             faults = faults_at_start(settings)
             if not faults and (why := _bring_labels(settings, log, now)) is not None:
                 faults = [why]
             if not faults:
                 return None
             note = _new_note(log, "; ".join(faults), now)
-            _write_note(log, note)
+            write_note(log, note)
         return _recover(settings, log, note, now)
+    except NoRoom as error:
+        _wait_for_room(log, str(error))
+        raise
     except OSError as error:
-        raise TrapwatchError(
-            f"the damaged log {log} cannot be restored: {error}; the next start tries it again"
-        ) from error
+        what = f"the damaged log {log} cannot be restored" if note else f"{log} cannot be looked at"
+        raise TrapwatchError(f"{what}: {error}; the next start tries it again") from error
 
 
 def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[str, Any]:
@@ -119,17 +107,24 @@ def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[s
     aside = log.with_name(note.aside)
     if log.exists() and not aside.exists():
         set_aside(log, aside)
+    drop_older_asides(log, aside)
     if not log.exists() and not note.is_empty:
         _save_last_labels(settings, aside)
-        backup = _restore_newest(settings, log, now)
-        note = replace(note, backup=os.fspath(backup) if backup else None, is_empty=backup is None)
-        _write_note(log, note)
+        backup = _restore_newest(settings, log, aside, now)
+        note = replace(
+            note,
+            backup=os.fspath(backup) if backup else None,
+            is_empty=backup is None,
+            waits_for=None,
+        )
+        write_note(log, note)
     if log.exists() and not note.is_empty and (faults := faults_of_log(settings, thorough=True)):
         logger.error("the backup %s is damaged, too: %s", note.backup, "; ".join(faults))
         set_aside(log, log.with_name(f"{note.aside}-backup"))
         note = replace(note, backup=None, is_empty=True)
-        _write_note(log, note)
+        write_note(log, note)
     with keep_journal(SpeciesLog(log, create=True), settings) as opened:
+        opened.skip_media_ids(0, now)
         models = adopt_models(opened, ModelStore(settings.models.directory), now)
         kept = os.fspath(aside) if aside.exists() else None
         facts = {"at": note.at, "why": note.why, "aside": kept, "backup": note.backup}
@@ -137,6 +132,14 @@ def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[s
         _tell(opened, settings, report, now)
     (log.parent / NOTE).unlink(missing_ok=True)
     return report
+
+
+def _wait_for_room(log: Path, why: str) -> None:
+    """Say in the note why the recovery does not go on."""
+    note = read_note(log)
+    if note is not None and note.waits_for != why:
+        with suppress(OSError):  # the disk may be full to the last byte
+            write_note(log, replace(note, waits_for=why))
 
 
 def set_aside(log: Path, aside: Path) -> None:
@@ -157,19 +160,32 @@ def _save_last_labels(settings: Settings, aside: Path) -> None:
                 shutil.copyfile(file, target)
         with SpeciesLog(copy) as opened:
             write_journals(opened, settings)
-    except Exception as error:  # noqa: BLE001 a broken file can do anything
+    except Exception as error:  # a broken file can do anything
+        if is_for_want_of_room(error):
+            needed = SPARE_BYTES + sum(f.stat().st_size for f in log_files(aside) if f.exists())
+            why = f"{needed / 1e6:,.1f} MB are needed to read the last labels of the damaged log"
+            raise NoRoom(f"{aside.parent}: {why}; free some space", needed) from error
         logger.info("the damaged log tells no more labels: %s", error)
     finally:
         for file in log_files(copy):
             file.unlink(missing_ok=True)
 
 
-def _restore_newest(settings: Settings, log: Path, now: datetime) -> Path | None:
-    """Put the newest good backup in the place of the log; None if there is none."""
-    backup = newest_good(folders_of(settings))
+def _restore_newest(settings: Settings, log: Path, aside: Path, now: datetime) -> Path | None:
+    """Put the newest good backup of this station in the place of the log; None if there is none."""
+    own = station_of(aside) or _mark_of_journals(settings) or mark_of(settings)
+    backup = newest_good(settings, own)
     if backup is not None:
         restore_backup(backup, log, now)
     return backup
+
+
+def _mark_of_journals(settings: Settings) -> str | None:
+    for path in journal_paths(settings):
+        with suppress(OSError):
+            if (mark := mark_in(path, settings)) is not None:
+                return mark
+    return None
 
 
 def _bring_labels(settings: Settings, log: Path, now: datetime) -> str | None:
@@ -240,18 +256,3 @@ def _new_note(log: Path, why: str, now: datetime) -> Note:
     names += [f"{names[0]}-{number}" for number in range(2, 1000)]
     free = next(name for name in names if not log.with_name(name).exists())
     return Note(iso_utc(now), why, free)
-
-
-def _read_note(log: Path) -> Note | None:
-    try:
-        return Note(**json.loads((log.parent / NOTE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        logger.warning("%s cannot be read and is ignored: %s", log.parent / NOTE, error)
-        (log.parent / NOTE).unlink()
-        return None
-
-
-def _write_note(log: Path, note: Note) -> None:
-    write_whole(json.dumps(asdict(note)).encode(), log.parent / NOTE, 0o640)

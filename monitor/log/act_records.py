@@ -12,8 +12,9 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.orm import aliased
 
 from monitor.log.connection import LogPart
+from monitor.log.media_again import FACTS, Facts, facts_of
 from monitor.log.species import fold
-from monitor.log.tables import Act, Label, Media, Observation, Species
+from monitor.log.tables import Act, Deployment, Label, Media, Observation, Species
 
 REPLAYED = "journal"
 """In the details of an act that was written again under another id: its key."""
@@ -31,12 +32,14 @@ class LabelRecord:
 
     Attributes:
         withdraws: the key of the act whose label of this media counts no longer.
+        media: what else is known of the media; None in lines of older releases.
     """
 
     id: int
     sha256: str
     observations: tuple[Said, ...] = ()
     withdraws: str | None = None
+    media: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ def _records(connection: Connection, acts: Sequence[Any]) -> list[ActRecord]:
                     row.sha256,
                     tuple(names.at(act.id, o) for o in said.get(row.id, ())),
                     row.withdraws,
+                    row.media,
                 )
                 for row in labels.get(act.id, ())
             ),
@@ -182,13 +186,16 @@ class _LabelRow:
     id: int
     sha256: str
     withdraws: str | None
+    media: Facts
 
 
 def _labels(connection: Connection, act_ids: Sequence[int]) -> dict[int, list[_LabelRow]]:
     before, said = aliased(Label), aliased(Act)
     query = (
-        select(Label.id, Label.act_id, Media.sha256, before.act_id.label("before"))
+        select(Label.id.label("label"), Label.act_id, Media.sha256, before.act_id.label("before"))
+        .add_columns(*FACTS)
         .join(Media, Media.id == Label.media_id)
+        .join(Deployment, Deployment.id == Media.deployment_id)
         .outerjoin(before, before.id == Label.withdraws_id)
         .where(Label.act_id.in_(act_ids))
         .order_by(Label.id)
@@ -201,7 +208,7 @@ def _labels(connection: Connection, act_ids: Sequence[int]) -> dict[int, list[_L
     }
     found: dict[int, list[_LabelRow]] = {}
     for row in rows:
-        label = _LabelRow(row.id, row.sha256, keys.get(row.before))
+        label = _LabelRow(row.label, row.sha256, keys.get(row.before), facts_of(row))
         found.setdefault(row.act_id, []).append(label)
     return found
 
@@ -228,9 +235,17 @@ def _media_of_details(connection: Connection, acts: Iterable[Any]) -> dict[int, 
         for act in acts
         if act.kind in OF_MEDIA and isinstance(act.details, dict)
     }
-    query = select(Media.id, Media.sha256).where(Media.id.in_(set(named.values())))
-    shas = {row.id: row.sha256 for row in connection.execute(query)}
-    return {act: {"sha256": shas[media]} for act, media in named.items() if media in shas}
+    query = (
+        select(Media.sha256, *FACTS)
+        .join(Deployment, Deployment.id == Media.deployment_id)
+        .where(Media.id.in_(set(named.values())))
+    )
+    found = {row.id: (row.sha256, facts_of(row)) for row in connection.execute(query)}
+    return {
+        act: {"sha256": found[media][0], "media": found[media][1]}
+        for act, media in named.items()
+        if media in found
+    }
 
 
 class _NamesOfThen:

@@ -18,6 +18,8 @@ WAITING, SENT, FAILED = "waiting", "sent", "failed"
 LONGEST_PAUSE = timedelta(hours=6)
 """No delivery waits longer for its next try: one that seems to is of before the clock was set."""
 PAGE = 500
+HEAVY = ("station", "restored", "silent")
+"""Kinds that say how the station is: dropped last where too many wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +168,41 @@ class AlertQueries(LogPart):
         self._note(alert_id, channel, values)
 
     def delivery_failed(
-        self, alert_id: int, channel: str, problem: str, next_try_at: datetime
+        self,
+        alert_id: int,
+        channel: str,
+        problem: str,
+        next_try_at: datetime,
+        attempts: int | None = None,
     ) -> None:
-        """It could not be sent, and is tried again."""
-        self._note(alert_id, channel, {"problem": problem, "next_try_at": iso_utc(next_try_at)})
+        """It could not be sent, and is tried again.
+
+        Args:
+            attempts: how many tries count by now; None: one more than before.
+        """
+        values: dict[str, Any] = {"problem": problem, "next_try_at": iso_utc(next_try_at)}
+        self._note(alert_id, channel, values | ({"attempts": attempts} if attempts else {}))
 
     def give_up(self, alert_id: int, channel: str, problem: str) -> None:
         """It could not be sent, and is not tried again."""
         self._note(alert_id, channel, {"state": FAILED, "problem": problem})
+
+    def drop_waiting(self, channel: str, most: int, problem: str, page: int = PAGE) -> int:
+        """Give up what waits for a channel beyond `most`, at most `page` at once: the oldest, and
+        those of HEAVY last. How many were given up."""
+        waits = (Delivery.channel == channel, Delivery.state == WAITING)
+        count = select(func.count()).select_from(Delivery).where(*waits)
+        with self._read() as connection:
+            if connection.execute(count).scalar_one() <= most:
+                return 0
+        with self._write() as connection:
+            beyond = min(page, max(0, connection.execute(count).scalar_one() - most))
+            query = select(Alert.id).join(Delivery, Delivery.alert_id == Alert.id).where(*waits)
+            query = query.order_by(Alert.kind.in_(HEAVY), Alert.id).limit(beyond)
+            ids = list(connection.execute(query).scalars())
+            these = update(Delivery).where(*waits, Delivery.alert_id.in_(ids))
+            connection.execute(these.values(state=FAILED, problem=problem))
+        return len(ids)
 
     def deliveries(self) -> dict[str, int]:
         """State -> deliveries: waiting, sent, failed (which were given up)."""
@@ -219,7 +248,7 @@ class AlertQueries(LogPart):
                 Delivery.channel == channel,
                 Delivery.state == WAITING,
             )
-            .values(attempts=Delivery.attempts + 1, **values)
+            .values({"attempts": Delivery.attempts + 1, **values})
         )
         with self._write() as connection:
             connection.execute(statement)

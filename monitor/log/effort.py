@@ -17,7 +17,9 @@ from monitor.effort.silence import (
     OutageState,
     Reason,
     Rule,
+    Silence,
     clock_doubt,
+    never_heard,
     proposals,
     silences,
     tail_of,
@@ -28,6 +30,8 @@ from monitor.log.connection import LogPart
 from monitor.log.tables import Deployment, Media
 from monitor.log.tables import Outage as OutageRow
 from monitor.log.today import DAYS_WITH_FRAMES, HABIT_DAYS
+
+HABIT = timedelta(days=HABIT_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class DeploymentFacts:
         shift_seconds: the clock correction of the station's list.
         corrections: what people said further of its clock.
         outages: in the order of their start, in any state.
+        unspoken: silences that the station has not proposed yet: it looks now and then.
     """
 
     name: str
@@ -50,6 +55,7 @@ class DeploymentFacts:
     shift_seconds: float
     corrections: tuple[Correction, ...]
     outages: tuple[Outage, ...]
+    unspoken: tuple[Silence, ...]
 
 
 class EffortQueries(LogPart):
@@ -132,28 +138,47 @@ def outage_of(row: Any) -> Outage:
 def _changes(connection: Connection, number: int, now: datetime, rule: Rule) -> Changes:
     row = connection.execute(select(Deployment).where(Deployment.id == number)).one()
     captures = _captures(connection, row, now, rule)
+    return _changes_of(connection, row, captures, now, rule)
+
+
+def _changes_of(
+    connection: Connection, row: Any, captures: Captures | None, now: datetime, rule: Rule
+) -> Changes:
+    outages = outages_of(connection, row.name)
     if captures is None:
-        return Changes()
+        silent = never_heard(_moment(row.start_at), _moment(row.end_at), now, rule)
+        return proposals(silent, outages, is_doubted=_is_ahead(connection, row.id))
     return proposals(
         silences(captures, now, rule),
-        outages_of(connection, row.name),
+        outages,
         tail_of(captures, now),
+        captures.first,
         is_doubted=clock_doubt(captures, now) is not None,
     )
+
+
+def _is_ahead(connection: Connection, number: int) -> bool:
+    """Whether a camera without a frame up to now has sent some from the future."""
+    sent = select(Media.id).where(
+        Media.deployment_id == number, Media.status != MediaStatus.REJECTED
+    )
+    return connection.execute(sent.limit(1)).first() is not None
 
 
 def _facts(connection: Connection, row: Any, now: datetime, rule: Rule) -> DeploymentFacts:
     of_it = Media.deployment_id == row.id
     media = connection.execute(select(func.count()).select_from(Media).where(of_it)).scalar_one()
+    captures = _captures(connection, row, now, rule)
     return DeploymentFacts(
         row.name,
         _moment(row.start_at),
         _moment(row.end_at),
         media,
-        _captures(connection, row, now, rule),
+        captures,
         row.clock_shift_seconds,
         tuple(corrections_of(connection, row.name)),
         tuple(outages_of(connection, row.name)),
+        tuple(_changes_of(connection, row, captures, now, rule).propose),
     )
 
 
@@ -169,16 +194,20 @@ def _captures(connection: Connection, row: Any, now: datetime, rule: Rule) -> Ca
     habits = {
         at: _days_before(connection, row.id, at) for at in [*(gap.start for gap in gaps), last]
     }
+    start = _moment(row.start_at)
+    is_late = start is not None and first - start > rule.after
+    first_days = _days_before(connection, row.id, first + HABIT) if is_late else ()
     newest = connection.execute(_NEWEST, {"deployment": row.id}).scalar_one()
     return Captures(
         row.name,
-        _moment(row.start_at),
+        start,
         _moment(row.end_at),
         first,
         last,
         parse_iso_utc(newest),
         gaps,
         habits,
+        first_days,
     )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 import monitor
 from monitor.domain import TrapwatchError, utc_now
 from monitor.durable import make_folder
+from monitor.log.recovery_note import why_missing
 
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
@@ -51,6 +52,10 @@ class LogError(TrapwatchError):
 
 class LogDamaged(LogError):
     """The file of the log is broken, or is no log at all: it is to be restored."""
+
+
+class LogNewer(LogError):
+    """A newer release wrote the log; this one changes nothing in it."""
 
 
 DAMAGE = ("malformed", "not a database", "is encrypted", "corrupt", "decode to UTF-8")
@@ -235,7 +240,7 @@ def migrate(path: Path, folder: Path | None = None, target: str = "head") -> Non
 def open_migrated(path: Path, *, create: bool) -> Engine:
     """Open the log at `path` at the newest revision; `create` makes or upgrades it first."""
     if not path.exists() and not create:
-        raise LogError(f"there is no species log at {path} yet; start one with: trapwatch run")
+        raise LogError(why_missing(path))
     try:
         make_folder(path.parent)
         engine = open_engine(path)
@@ -261,9 +266,11 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
 
 def _upgrade(path: Path, standing: str | None) -> None:
     """Migrate; a log that holds something is copied before: the way back to the older program."""
-    if standing is None or standing > HEAD:
+    if standing is None:
         migrate(path)
         return
+    if standing > HEAD:
+        raise LogNewer(f"{path} was written by a newer trapwatch than this one; upgrade trapwatch")
     from monitor.log.upgrading import keep_before_upgrade  # which opens the log by itself
 
     kept = keep_before_upgrade(path, HEAD, utc_now())

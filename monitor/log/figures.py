@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
 from monitor.log.connection import LogPart, count_of
+from monitor.log.media_ids import skipped_between
 from monitor.log.tables import (
     Delivery,
     Media,
@@ -27,7 +28,7 @@ class Figures:
     """Counts of the whole log.
 
     Attributes:
-        last_media_id: how many media were ever taken in; it never shrinks.
+        media_taken_in: how many media were ever taken in.
         runs: state -> training runs.
         labelled: species -> media whose label that counts names it first.
         predicted: species -> media of which the live model says it (labelled ones too).
@@ -35,7 +36,7 @@ class Figures:
         poison_files: files that ended the process.
     """
 
-    last_media_id: int
+    media_taken_in: int
     runs: dict[str, int]
     labelled: dict[str, int]
     predicted: dict[str, int]
@@ -49,8 +50,9 @@ class FigureQueries(LogPart):
     def figures(self) -> Figures:
         """All of them, of one moment."""
         with self._read() as connection:
+            last = connection.execute(select(func.max(Media.id))).scalar() or 0
             return Figures(
-                connection.execute(select(func.max(Media.id))).scalar() or 0,
+                last - skipped_between(connection, 0, last),
                 _counted(connection, TrainingRun.state),
                 _labelled(connection),
                 _predicted(connection),

@@ -254,6 +254,11 @@ class StatusQueries(LogPart):
         with self._write() as connection:
             put_state(connection, key, value, now)
 
+    def change_state(self, key: str, changes: dict[str, Any], now: datetime) -> None:
+        """Remember some facts more under `key`, in the place of those of the same names."""
+        with self._write() as connection:
+            put_state(connection, key, (_state(connection, key) or {}) | changes, now)
+
     def state(self, key: str) -> dict[str, Any] | None:
         """A fact remembered by `put_state`."""
         with self._read() as connection:

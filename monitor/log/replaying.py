@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from monitor.domain import ModelState
 from monitor.log.act_records import OF_MEDIA, REPLAYED, ActRecord, LabelRecord, is_one_act, key_of
 from monitor.log.connection import LogPart, inserted_id
-from monitor.log.deployment_acts import DEPLOYMENT_KINDS, replay_deployment_act
+from monitor.log.effects import take_effect
 from monitor.log.engine import LogError
-from monitor.log.species import resolve_or_add
-from monitor.log.species_list import complete, entry_of, merge, rename
-from monitor.log.tables import Act, Flag, Label, Media, ModelVersion, Observation
+from monitor.log.media_again import Facts, write_again
+from monitor.log.species import fold, resolve_or_add
+from monitor.log.tables import Act, Label, Media, Observation, Species
 from monitor.log.undoing import point_to_newest
 
 MOST_TOLD = 20
@@ -25,6 +23,7 @@ MOST_TOLD = 20
 # Built once: building a statement costs more than SQLite takes to run it.
 _ACT = select(Act.id).where(Act.id == bindparam("number"))
 _LABEL = select(Label.id).where(Label.id == bindparam("number"))
+_MERGED = select(Species.id, Species.name).where(Species.merged_into == bindparam("into"))
 _ADD_ACT, _ADD_LABEL, _ADD_OBSERVATION = insert(Act), insert(Label), insert(Observation)
 
 
@@ -82,8 +81,9 @@ class ReplayQueries(LogPart):
     def replay_acts(self, records: Sequence[ActRecord], again: dict[str, int]) -> Replayed:
         """Write those of `records` that the log lacks, in their order. Doing it twice is as once.
 
-        An act keeps its id (see `reserve_ids`) and so its place among all others; where another
-        act has taken that id, it gets a new one and remembers its key.
+        A media that the log has not, but the journal describes, gets its row again and waits for
+        its file. An act keeps its id (see `reserve_ids`) and so its place among all others; where
+        another act has taken that id, it gets a new one and remembers its key.
 
         Args:
             again: what `replayed_acts` says; kept up to date.
@@ -108,12 +108,14 @@ class ReplayQueries(LogPart):
                     with connection.begin_nested():
                         if record.key in written:  # a line that is there twice
                             there |= _present(connection, [record], again)
-                        done = _replay(connection, record, there.get(record.key), media)
+                        found = media | _media_again(connection, record, media)
+                        done = _replay(connection, record, there.get(record.key), found)
+                    media = found
                     written.add(record.key)
                     if done.acts and done.present[-1] != record.id:
                         again[record.key] = done.present[-1]
                     outcome.add(done)
-                except (LogError, IntegrityError, KeyError, ValueError) as error:
+                except (LogError, IntegrityError, KeyError, TypeError, ValueError) as error:
                     reason = error.orig if isinstance(error, IntegrityError) else error
                     what = f"{record.kind} by {record.by} at {record.at}"
                     outcome.leave_out(f"{what}: {reason}")
@@ -151,12 +153,23 @@ def _taken_ids(connection: Connection, records: Sequence[ActRecord]) -> dict[int
     return {act.id: act for act in connection.execute(select(Act).where(Act.id.in_(ids)))}
 
 
-def _named(record: ActRecord) -> list[str]:
-    """The contents that an act speaks of."""
-    named = [label.sha256 for label in record.labels]
+def _named(record: ActRecord) -> dict[str, Facts | None]:
+    """The contents that an act speaks of, each with what else is known of it."""
+    named = {label.sha256: label.media for label in record.labels}
     if record.kind in OF_MEDIA and record.details is not None and "sha256" in record.details:
-        named.append(str(record.details["sha256"]))
+        named[str(record.details["sha256"])] = record.details.get("media")
     return named
+
+
+def _media_again(
+    connection: Connection, record: ActRecord, known: Mapping[str, int]
+) -> dict[str, int]:
+    """Rows for those media of an act that the log has not and the journal describes."""
+    return {
+        sha256: write_again(connection, sha256, facts, record.at)
+        for sha256, facts in _named(record).items()
+        if facts is not None and sha256 not in known
+    }
 
 
 def _replay(
@@ -165,13 +178,18 @@ def _replay(
     named = _named(record)
     media = {sha256: known[sha256] for sha256 in named if sha256 in known}
     outcome = Replayed(waiting=sum(sha256 not in media for sha256 in named))
-    if (named and not media) or (place is None and _sent_again(connection, record)):
+    if place is None and _sent_again(connection, record):
+        return outcome
+    for label in record.labels:
+        if label.sha256 not in media:
+            _know_species(connection, label)
+    if named and not media:
         return outcome
     act_id = place.id if place is not None else _write_act(connection, record, media)
     outcome.present.append(act_id)
     outcome.acts = int(place is None)
     if place is None and not record.labels:
-        _take_effect(connection, record, act_id, media)
+        take_effect(connection, record, act_id, media)
     done: set[int] = set()
     if place is not None:
         labels = select(Label.media_id).where(Label.act_id == act_id)
@@ -182,6 +200,13 @@ def _replay(
             outcome.touched.append(media[label.sha256])
             outcome.labels += 1
     return outcome
+
+
+def _know_species(connection: Connection, label: LabelRecord) -> None:
+    """A label that waits for its media puts its species on the list all the same: what was done to
+    the list afterwards must find them."""
+    for species, *_ in label.observations:
+        resolve_or_add(connection, species, insist=True)
 
 
 def _media(connection: Connection, shas: Iterable[str]) -> dict[str, int]:
@@ -224,11 +249,20 @@ def _write_label(connection: Connection, act_id: int, media_id: int, label: Labe
         values["id"] = label.id
     label_id = inserted_id(connection.execute(_ADD_LABEL, values))
     for position, (species, *said) in enumerate(label.observations):
-        species_id, _ = resolve_or_add(connection, species, insist=True)
+        species_id = _species_said(connection, species)
         names = ("count", "sex", "life_stage", "behaviour")
         row: dict[str, Any] = {"label_id": label_id, "position": position, "species_id": species_id}
         row |= dict(zip(names, said, strict=True))
         connection.execute(_ADD_OBSERVATION, row)
+
+
+def _species_said(connection: Connection, name: str) -> int:
+    """The species of this name itself, also where it was merged into another one meanwhile."""
+    species_id, _ = resolve_or_add(connection, name, insist=True)
+    for merged in connection.execute(_MERGED, {"into": species_id}):
+        if fold(merged.name) == fold(name):
+            return int(merged.id)
+    return species_id
 
 
 def _withdrawn(connection: Connection, key: str, media_id: int) -> int:
@@ -238,49 +272,3 @@ def _withdrawn(connection: Connection, key: str, media_id: int) -> int:
         if key_of(act) == key:
             return int(act.label)
     raise LogError("it takes back a label that is neither in the log nor in the journal")
-
-
-def _take_effect(
-    connection: Connection, record: ActRecord, act_id: int, media: Mapping[str, int]
-) -> None:
-    """What an act without labels changes besides being recorded."""
-    details = record.details or {}
-    if record.kind == "species-add":
-        complete(connection, entry_of(details))
-    elif record.kind == "species-rename":
-        rename(connection, str(details["old"]), str(details["new"]))
-    elif record.kind == "species-merge":
-        merge(connection, str(details["source"]), str(details["into"]))
-    elif record.kind in ("flag", "unflag"):
-        flagged = media[str(details["sha256"])]
-        _flag(connection, flagged, act_id, is_flagged=record.kind == "flag")
-    elif record.kind in DEPLOYMENT_KINDS:
-        replay_deployment_act(connection, record.kind, details, record.by, record.at)
-    elif record.kind in ("go-live", "roll-back"):
-        _go_live(connection, record)
-
-
-def _flag(connection: Connection, media_id: int, act_id: int, *, is_flagged: bool) -> None:
-    if is_flagged:
-        statement = upsert(Flag).values(media_id=media_id, act_id=act_id)
-        connection.execute(statement.on_conflict_do_nothing())
-    else:
-        connection.execute(delete(Flag).where(Flag.media_id == media_id))
-
-
-def _go_live(connection: Connection, record: ActRecord) -> None:
-    """Let the version be live that was, if its row is there; the gate has judged it then."""
-    details = record.details or {}
-    name = details["version"] if record.kind == "go-live" else details["to"]
-    row = connection.execute(select(ModelVersion).where(ModelVersion.name == name)).first()
-    if row is None and name is not None:
-        raise LogError(f"model {name} is not in the models directory")
-    before = ModelState.RETIRED if record.kind == "go-live" else ModelState.REJECTED
-    if details.get("damaged"):
-        before = ModelState.DAMAGED
-    others = [ModelVersion.state == ModelState.LIVE, ModelVersion.name.is_distinct_from(name)]
-    connection.execute(update(ModelVersion).where(*others).values(state=before))
-    values: dict[str, Any] = {"state": ModelState.LIVE}
-    if record.kind == "go-live":
-        values["went_live_at"] = record.at
-    connection.execute(update(ModelVersion).where(ModelVersion.name == name).values(**values))

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import shutil
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from monitor.durable import sync
-from monitor.log.backup import (
-    SIDE_FILES,
+from monitor.log.backup import SIDE_FILES, IsEnding, copy_log, remove_partial, stamp, sweep, verify
+from monitor.log.backup_facts import (
     BackupError,
+    BackupFacts,
+    NoRoom,
+    NotSound,
     connect,
-    copy_log,
     facts_of,
+    is_for_want_of_room,
     reason,
-    remove_partial,
-    stamp,
-    sweep,
-    verify,
 )
-from monitor.log.engine import HEAD, choose_sqlite, is_damage, migrate
+from monitor.log.engine import HEAD, LogError, choose_sqlite, is_damage, migrate, open_engine
 from monitor.log.integrity import HEADER_BYTES, header_faults
+from monitor.log.media_ids import MediaIdQueries
+from monitor.log.species_log import SpeciesLog
+
+logger = logging.getLogger(__name__)
 
 
-def restore_backup(backup: Path, log: Path, now: datetime) -> Path | None:
+SPARE_BYTES = 2_000_000
+"""Room that a log needs beside its file to be opened."""
+ASIDES_KEPT = 2
+ASIDE = r"\.((?:damaged|replaced)-[0-9TZ-]+)(?:-backup)?(?:-wal|-shm|-journal)?"
+
+
+def restore_backup(
+    backup: Path, log: Path, now: datetime, is_ending: IsEnding = lambda: False
+) -> Path | None:
     """Put what a backup holds in the place of the log. The log that was there is set aside.
 
     Call it only as the owner of the log (see `monitor.locks`). Killed at any moment it leaves the
@@ -35,7 +50,8 @@ def restore_backup(backup: Path, log: Path, now: datetime) -> Path | None:
 
     Raises:
         BackupError: the backup is not sound or of a newer program; another process has the log
-            open; the disk is full. The log is then as it was.
+            open. The log is then as it was.
+        NoRoom: the disk has no room for it; the log is as it was.
     """
     facts = facts_of(backup)
     if facts.revision > HEAD:
@@ -44,20 +60,91 @@ def restore_backup(backup: Path, log: Path, now: datetime) -> Path | None:
             f"{facts.revision}, here at {HEAD}); upgrade trapwatch"
         )
     partial = log.with_name(f".{log.name}.{os.getpid()}.partial")
+    needed = facts.size_bytes * (1 if facts.revision == HEAD else 2) + SPARE_BYTES
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         sweep(log.parent)
-        copy_log(backup, partial, 0, lambda: False, read_only=True)
+        if (free := shutil.disk_usage(log.parent).free) < needed:
+            raise NoRoom(_room_words(backup, log, needed, free), needed)
+        copy_log(backup, partial, 0, is_ending, read_only=True)
         if facts.revision != HEAD:
             migrate(partial)
             _make_single(partial)
-        verify(partial, backup, lambda: False)
+        verify(partial, backup, is_ending)
+        _skip_media_ids(partial, now)
         sync(partial)
         return _swap(partial, log, now)
-    except OSError as error:
+    except (OSError, LogError) as error:
+        if is_for_want_of_room(error):
+            free = shutil.disk_usage(log.parent).free
+            raise NoRoom(_room_words(backup, log, needed, free), needed) from error
+        if isinstance(error, LogError):
+            raise
         raise BackupError(f"{log} cannot be restored: {error.strerror}") from error
     finally:
         remove_partial(partial)
+
+
+def _room_words(backup: Path, log: Path, needed: int, free: int) -> str:
+    return (
+        f"{log.parent} has {free / 1e6:,.1f} MB free, and {needed / 1e6:,.1f} are needed to put "
+        f"the backup {backup} in the place of the log; free some space"
+    )
+
+
+def _skip_media_ids(partial: Path, now: datetime) -> None:
+    """Which ids were given since the backup was made, nobody knows."""
+    engine = open_engine(partial)
+    try:
+        MediaIdQueries(engine).skip_media_ids(0, now)
+    finally:
+        engine.dispose()
+    _make_single(partial)
+
+
+def try_out(facts: BackupFacts, now: datetime, is_ending: IsEnding) -> None:
+    """Restore a backup that was just written into a file beside it, as `trapwatch restore` does,
+    open it as a log and compare what it holds. One that does not stand that is deleted.
+
+    Raises:
+        BackupError: as above.
+    """
+    scratch = facts.path.with_name(f".trial.{os.getpid()}.partial")
+    try:
+        restore_backup(facts.path, scratch, now, is_ending)
+        with SpeciesLog(scratch) as log:
+            media = log.counts()["media"]
+        found = facts_of(scratch)
+        same = replace(found, path=facts.path, number=facts.number, size_bytes=facts.size_bytes)
+        if same != facts or media != facts.media:
+            raise NotSound(f"{facts.path} restored holds something else than the log")
+    except NoRoom as error:
+        logger.warning("%s was read back, but not restored on trial: %s", facts.path, error)
+    except BaseException:
+        facts.path.unlink(missing_ok=True)
+        raise
+    finally:
+        remove_partial(scratch)
+
+
+def drop_older_asides(log: Path, kept: Path | None) -> None:
+    """Of logs that were set aside, each as large as the log, the newest two of a kind stay.
+
+    Args:
+        kept: the one that was set aside just now; it stays whatever the clock says.
+    """
+    pattern = re.compile(re.escape(log.name) + ASIDE)
+    for kind in ("damaged", "replaced"):
+        groups: dict[str, list[Path]] = {}
+        for path in log.parent.glob(f"{log.name}.{kind}-*"):
+            if match := pattern.fullmatch(path.name):
+                groups.setdefault(match[1], []).append(path)
+        age = {name: max(p.stat().st_ctime for p in paths) for name, paths in groups.items()}
+        last = kept.name.removeprefix(f"{log.name}.") if kept is not None else ""
+        newest = sorted(groups, key=lambda name: (name == last, age[name]), reverse=True)
+        for name in newest[ASIDES_KEPT:]:
+            for path in groups[name]:
+                path.unlink(missing_ok=True)
 
 
 def _swap(partial: Path, log: Path, now: datetime) -> Path | None:

@@ -13,6 +13,8 @@ from monitor.log.connection import LogPart, inserted_id
 from monitor.log.tables import Act, Label, Media, ModelVersion, TrainingRun
 from monitor.log.versions import must_have
 
+ENDED_FROM_OUTSIDE = "the process that trained was ended from outside"
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -80,7 +82,7 @@ class RunQueries(LogPart):
                 )
             )
 
-    def close_interrupted_runs(self, now: datetime) -> int:
+    def close_interrupted_runs(self, now: datetime, why: str = ENDED_FROM_OUTSIDE) -> int:
         """Mark runs that say 'running' as failed: called by whoever holds the training lock."""
         with self._write() as connection:
             result = connection.execute(
@@ -89,7 +91,7 @@ class RunQueries(LogPart):
                 .values(
                     state=RunState.FAILED,
                     finished_at=iso_utc(now),
-                    message="the process that trained was ended from outside",
+                    message=why,
                 )
             )
             return int(result.rowcount)

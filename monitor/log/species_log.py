@@ -21,6 +21,7 @@ from monitor.log.figures import FigureQueries
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
+from monitor.log.media_ids import MediaIdQueries
 from monitor.log.news import NewsQueries
 from monitor.log.poison import PoisonQueries
 from monitor.log.predictions import PredictionQueries
@@ -56,6 +57,7 @@ class SpeciesLog(
     PoisonQueries,
     FigureQueries,
     ActQueries,
+    MediaIdQueries,
     ReplayQueries,
     AlertQueries,
     NewsQueries,

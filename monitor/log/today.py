@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select, text
 
 from monitor.domain import MediaStatus, parse_iso_utc
 from monitor.log.connection import LogPart
+from monitor.log.media_ids import skipped_between
 from monitor.log.sightings import VIEW
 from monitor.log.tables import Deployment, Media, Species
 
@@ -54,7 +55,8 @@ class TodayQueries(LogPart):
         with self._read() as connection:
             last = connection.execute(select(func.max(Media.id))).scalar() or 0
             first = _first_since(connection, last, since)
-            oldest = max(first, last - MOST_COUNTED + 1)
+            taken_in = last - first + 1 - skipped_between(connection, first - 1, last)
+            oldest = max(first, _oldest_counted(connection))
             query = (
                 select(VIEW.c.status, VIEW.c.species, func.count())
                 .where(VIEW.c.media_id >= oldest)
@@ -68,15 +70,15 @@ class TodayQueries(LogPart):
             if species is not None:
                 by_species[species] = by_species.get(species, 0) + media
         ordered = sorted(by_species.items(), key=lambda pair: (-pair[1], pair[0]))
-        return TakenIn(last - first + 1, sum(by_status.values()), by_status, dict(ordered))
+        return TakenIn(taken_in, sum(by_status.values()), by_status, dict(ordered))
 
     def newest_media(self, count: int) -> list[int]:
         """The media taken in last that can be looked at, the newest first."""
         with self._read() as connection:
-            last = connection.execute(select(func.max(Media.id))).scalar() or 0
+            oldest = _oldest_counted(connection)
             query = (
                 select(Media.id)
-                .where(Media.id > last - MOST_COUNTED, Media.status != MediaStatus.REJECTED)
+                .where(Media.id >= oldest, Media.status != MediaStatus.REJECTED)
                 .order_by(Media.id.desc())
                 .limit(count)
             )
@@ -140,6 +142,12 @@ WITH RECURSIVE seen(at) AS (
 )
 SELECT substr(at, 1, 10) FROM seen WHERE at IS NOT NULL
 """)
+
+
+def _oldest_counted(connection: Connection) -> int:
+    """The first of the newest `MOST_COUNTED` media: ids have gaps where a log was restored."""
+    newest = select(Media.id).where(Media.id > 0).order_by(Media.id.desc())
+    return connection.execute(newest.offset(MOST_COUNTED - 1).limit(1)).scalar() or 1
 
 
 def _first_since(connection: Connection, last: int, since: str) -> int:

@@ -7,17 +7,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from monitor.log.backup import (
+from monitor.log.backup import stamp, sweep, verify_backup, write_backup
+from monitor.log.backup_facts import (
     BackupError,
     BackupFacts,
     NotSound,
     backups_in,
     facts_of,
     next_number,
-    stamp,
-    sweep,
-    verify_backup,
-    write_backup,
 )
 from monitor.log.engine import LogDamaged
 from monitor.log.integrity import faults_of
@@ -48,7 +45,7 @@ def keep_before_upgrade(log: Path, target: str, now: datetime) -> Path:
         if (same := _same(folder, facts_of(log, is_live=True))) is not None:
             return same
         path = _free_name(folder, f"trapwatch-before-{target}-{stamp(now)}")
-        write_backup(log, path, number=next_number(folder))
+        write_backup(log, path, number=next_number(backups_in(folder)))
         for old in _copies(folder)[KEPT:]:
             old.unlink(missing_ok=True)
         return path

@@ -104,7 +104,7 @@ def _of_media(m: Measured) -> Iterator[Metric]:
         {status: m.counts.get(status, 0) for status in STATUSES},
     )
     yield _counter(
-        "trapwatch_media_taken_in", "Media taken in since the log began.", m.figures.last_media_id
+        "trapwatch_media_taken_in", "Media taken in since the log began.", m.figures.media_taken_in
     )
     yield _counter(
         "trapwatch_media_classified",

@@ -1,13 +1,14 @@
 """What is given up when the disk fills: only what the station can make anew, the cheapest first.
 
 Pictures are made again when somebody looks at them, maps when a fine-tuning needs them, features
-when past frames are scored again. Models, the log, backups, the journal of labels and the
-photographs are never touched.
+when past frames are scored again. Where all work rests for want of room, backups beyond the newest
+three go, too. Models, the log, the journal of labels and the photographs are never touched.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ from monitor.config import Settings
 from monitor.domain import ModelState
 from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.images.pictures import PICTURES_FOLDER
+from monitor.keeping.backups import folder_of, mark_of, spare
 from monitor.keeping.recovery import open_station
 from monitor.locks import TRAINING_LOCK_NAME, is_held
+from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow, place_among
 from monitor.notify import notify
@@ -97,44 +100,73 @@ def open_when_there_is_room(
         stop: ends the waiting; None is returned then.
         meanwhile: called every few seconds of it.
     """
-    guard, told = DiskGuard(settings), False
+    guard, told = DiskGuard(settings), ""
     while not stop.is_set():
         try:
             return open_station(settings)
         except Exception as error:
             room = guard.look(anew=True)
-            if not room.is_out:
+            needed = error.needed_bytes if isinstance(error, NoRoom) else 0
+            if not (room.is_out or needed):
                 raise
-            if not told:
+            if told != str(error):
                 logger.error("waiting for room, %s: %s", room.words, error)
-                told = True
-            notify(f"STATUS=waiting for room, {room.words}\nEXTEND_TIMEOUT_USEC=60000000")
-        meanwhile()
-        clean_files(settings, guard, stop.is_set)
-        stop.wait(WAIT_SECONDS)
+                told = str(error)
+        while not stop.is_set():  # a restore that cannot succeed yet reads whole backups in vain
+            notify(f"STATUS=waiting for room, {told or room.words}\nEXTEND_TIMEOUT_USEC=60000000")
+            meanwhile()
+            clean_files(settings, guard, stop.is_set, needed)
+            stop.wait(WAIT_SECONDS)
+            if not needed or shutil.disk_usage(settings.data_directory).free >= needed:
+                break
     return None
 
 
 def clean_files(
-    settings: Settings, guard: DiskGuard, is_ending: IsEnding = lambda: False
+    settings: Settings,
+    guard: DiskGuard,
+    is_ending: IsEnding = lambda: False,
+    needed_bytes: int = 0,
 ) -> list[str]:
     """Delete files that can be made anew, until there is room. Needs no log.
+
+    Args:
+        needed_bytes: so much must be free at least, whatever the thresholds say.
 
     Returns:
         What was deleted, in words.
     """
-    room = guard.look(anew=True)
-    device, cleaned = room.device, []
+    room, data = guard.look(anew=True), settings.data_directory
+    device = data.stat().st_dev if needed_bytes else room.device
+
+    def is_enough(good: tuple[DiskState, ...], *, anew: bool) -> bool:
+        if is_ending():
+            return True
+        is_free = not needed_bytes or shutil.disk_usage(data).free >= needed_bytes
+        return guard.look(anew=anew).state in good and is_free
+
+    cleaned, not_full = [], (DiskState.OK, DiskState.LOW)
     for what, files in _rebuildable(settings, time.time(), few_files=room.few_files):
-        count, size = 0, 0
-        for path in files:
-            if is_ending() or guard.look(anew=count % 16 == 0).state is DiskState.OK:
-                break
-            freed = _delete(path, device)
-            count, size = count + (freed is not None), size + (freed or 0)
-        if count:
-            cleaned.append(f"{what} ({count} files, {size // 1_000_000} MB)")
+        cleaned += _clear(
+            what, files, device, lambda n: is_enough((DiskState.OK,), anew=n % 16 == 0)
+        )
+    if not room.few_files and not is_enough(not_full, anew=True):
+        old = spare(folder_of(settings), mark_of(settings))
+        cleaned += _clear("old backups", old, device, lambda _: is_enough(not_full, anew=True))
     return cleaned
+
+
+def _clear(
+    what: str, files: Iterator[Path], device: int, is_enough: Callable[[int], bool]
+) -> list[str]:
+    """Delete files until that is enough, which is asked with how many were deleted so far."""
+    count, size = 0, 0
+    for path in files:
+        if is_enough(count):
+            break
+        freed = _delete(path, device)
+        count, size = count + (freed is not None), size + (freed or 0)
+    return [f"{what} ({count} files, {size // 1_000_000} MB)"] if count else []
 
 
 def _rebuildable(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from monitor.config import Settings
 from monitor.config.station import Disk
+from monitor.resources.far_disks import ANSWER_SECONDS, DoesNotAnswer, Figures, ask, figures_of
 from monitor.resources.rest import KINDS_OF_WORK, Reason, Rest
 
 REST_NAME = "disk"
@@ -170,6 +171,7 @@ class DiskGuard:
         rest: is given the reason; None only looks.
         statvfs: the system's figures of a folder.
         clock: monotonic seconds.
+        patience: seconds that a disk which is not vital may take to answer.
     """
 
     def __init__(
@@ -178,9 +180,11 @@ class DiskGuard:
         rest: Rest | None = None,
         statvfs: Callable[[Path], os.statvfs_result] = os.statvfs,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = ANSWER_SECONDS,
     ) -> None:
         self._rules, self._storages, self._rest = settings.disk, storages(settings), rest
-        self._statvfs, self._clock = statvfs, clock
+        self._statvfs, self._clock, self._patience = statvfs, clock, patience
+        self._hanging: dict[Path, float] = {}
         self._lock = threading.Lock()
         self._before: dict[int, tuple[DiskState, DiskState]] = {}  # of bytes, of files
         self._room: Room | None = None
@@ -189,49 +193,76 @@ class DiskGuard:
     def look(self, *, anew: bool = False) -> Room:
         """The fullest of the station's disks, as it was a few seconds ago at most.
 
+        A disk that is not vital and does not answer is left out, and nobody waits for it.
+
         Args:
             anew: look now, whenever the last look was.
         """
         with self._lock:
             now = self._clock()
-            if self._room is None or anew or now - self._looked_at >= CACHED_SECONDS:
-                self._room, self._looked_at = self._fullest(), now
-                self._give_reason(self._room)
+            if self._room is not None and not anew and now - self._looked_at < CACHED_SECONDS:
+                return self._room
+            self._looked_at = now
+        others = self._others()  # which may take a moment: without the lock
+        with self._lock:
+            self._room = self._fullest(others)
+            self._give_reason(self._room)
             return self._room
 
-    def _fullest(self) -> Room:
+    def hanging(self, seconds: float = 0.0) -> dict[Path, str]:
+        """Disks that had not answered for longer than so many seconds at the last look -> words."""
+        return {
+            path: f"no answer for {since:.0f} s; what is kept there waits, all else goes on"
+            for path, since in self._hanging.items()
+            if since > seconds
+        }
+
+    def _others(self) -> list[tuple[Storage, Figures]]:
+        """Figures of what is not vital."""
+        found, hanging = [], {}
+        for storage in self._storages:
+            if storage.is_vital:
+                continue
+            try:
+                found.append((storage, ask(storage.path, self._statvfs, self._patience)))
+            except DoesNotAnswer as error:
+                hanging[storage.path] = error.seconds
+            except OSError:  # a dying stick: whoever writes there tells of it
+                continue
+        self._hanging = hanging
+        return found
+
+    def _fullest(self, others: Sequence[tuple[Storage, Figures]]) -> Room:
         seen: dict[int, Room] = {}
         before, self._before = self._before, {}
-        for storage in self._storages:
-            folder = _existing(storage.path)
-            device = folder.stat().st_dev
-            if device not in seen:
-                last = before.get(device, (DiskState.OK, DiskState.OK))
-                seen[device] = self._room_of(storage, folder, device, *last)
+        vital = [
+            (storage, figures_of(storage.path, self._statvfs))
+            for storage in self._storages
+            if storage.is_vital
+        ]
+        for storage, figures in (*vital, *others):
+            if figures.device not in seen:
+                last = before.get(figures.device, (DiskState.OK, DiskState.OK))
+                seen[figures.device] = self._room_of(storage, figures, *last)
         return fullest(list(seen.values()))
 
     def _room_of(
-        self,
-        storage: Storage,
-        folder: Path,
-        device: int,
-        before: DiskState,
-        files_before: DiskState,
+        self, storage: Storage, figures: Figures, before: DiskState, files_before: DiskState
     ) -> Room:
-        facts = self._statvfs(folder)
+        facts = figures.facts
         free, total = facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize
         rules = self._rules if storage.is_vital else _passing(total, self._rules)
         state = standing(free, rules, before)
         needed = rules.stop_mb if state is DiskState.FULL else rules.warn_mb
         files = facts.f_favail if facts.f_files else None
         of_files = standing_of_files(files, facts.f_files, files_before)
-        self._before[device] = state, of_files
+        self._before[figures.device] = state, of_files
         if not storage.is_vital:  # it never stops anything
             of_files = min(of_files, DiskState.LOW, key=GRAVITY.__getitem__)
         warn, stop = files_needed(facts.f_files)
         return Room(
             storage,
-            device,
+            figures.device,
             free,
             total,
             max(state, of_files, key=GRAVITY.__getitem__),
@@ -267,8 +298,3 @@ def _passing(total_bytes: int, rules: Disk) -> Disk:
     """What is asked of a disk that holds nothing the work needs room for, and may be small: it
     never stops anything."""
     return Disk(warn_mb=max(1, min(rules.warn_mb, total_bytes // 10 // MEGABYTE)), stop_mb=0)
-
-
-def _existing(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))

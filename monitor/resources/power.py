@@ -13,8 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from monitor.config.power import DAY, Span
+from monitor.clocks import clock_problem
+from monitor.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
 from monitor.resources.rest import CLASSIFY, TRAIN, Reason
 from monitor.station import Station
 
@@ -25,7 +27,7 @@ RECOVERED_PERCENT = 5.0
 """So much above the limit work goes on again: a battery recovers a little as soon as it rests."""
 SUPPLIES = Path("/sys/class/power_supply")
 HOURS, BATTERY = "hours of work", "battery"
-POWER_KEY = "power"
+POWER_KEY, HOURS_KEY = "power", "hours of work"
 RESTING_WORK = frozenset({CLASSIFY, TRAIN})
 
 
@@ -132,8 +134,7 @@ def tend_power(
 ) -> None:
     """Look at the clock and the battery, and let classifying and training rest or go on."""
     settings = station.settings.classifier
-    local = station.clock().astimezone(station.settings.station.zone)
-    _rest(station, HOURS, hours_words(settings.active_spans, local))
+    _tend_hours(station, settings.active_spans)
     if settings.rest_below_battery_percent is None:
         _rest(station, BATTERY, None)
         return
@@ -141,22 +142,31 @@ def tend_power(
     resting = station.rest.is_set(BATTERY)
     words = battery_words(battery, settings.rest_below_battery_percent, resting=resting)
     _rest(station, BATTERY, words)
-    _tell(station, battery)
+    facts = {
+        "battery_percent": round(battery.percent) if battery is not None else None,
+        "on_mains": battery.on_mains if battery is not None else None,
+    }
+    _tell(station, POWER_KEY, facts, NO_BATTERY if battery is None else None)
+
+
+def _tend_hours(station: Station, spans: Sequence[Span]) -> None:
+    """A clock that stands at 1970 would let work rest by day and go on by night, or never."""
+    now, wrong = station.clock(), None
+    if spans:
+        wrong = clock_problem(now, station.log.newest_written_at())
+        warning = f"{HOURS_NOT_KEPT}; {wrong}" if wrong is not None else None
+        _tell(station, HOURS_KEY, {"kept": wrong is None}, warning)
+    local = now.astimezone(station.settings.station.zone)
+    _rest(station, HOURS, hours_words(spans, local) if wrong is None else None)
 
 
 def _rest(station: Station, name: str, words: str | None) -> None:
     station.rest.set(name, Reason(RESTING_WORK, words) if words is not None else None)
 
 
-def _tell(station: Station, battery: Battery | None) -> None:
-    """Let other processes know the battery; say once that there is none to be read."""
-    percent = round(battery.percent) if battery is not None else None
-    facts = {"battery_percent": percent, "on_mains": battery.on_mains if battery else None}
-    if facts != station.log.state(POWER_KEY):
-        station.log.put_state(POWER_KEY, facts, station.clock())
-        if battery is None:
-            logger.warning(
-                "classifier.rest_below_battery_percent is set, but this machine tells nothing of "
-                "a battery (%s); classifying goes on",
-                SUPPLIES,
-            )
+def _tell(station: Station, key: str, facts: dict[str, Any], warning: str | None) -> None:
+    """Let other processes know; warn where this is news."""
+    if facts != station.log.state(key):
+        station.log.put_state(key, facts, station.clock())
+        if warning is not None:
+            logger.warning("%s", warning)

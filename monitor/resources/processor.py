@@ -11,7 +11,26 @@ from monitor.config.power import Power
 logger = logging.getLogger(__name__)
 
 _ON_LINUX = sys.platform == "linux"
-_ALLOWED = os.sched_getaffinity(0) if _ON_LINUX else frozenset[int]()
+_HANDED_OVER = "TRAPWATCH_ALLOWED_CORES"
+"""Which cores the program before this one was allowed, where it began anew in the same process: its
+own limit of cores would look like the system's."""
+
+
+def _allowed() -> set[int]:
+    if not _ON_LINUX:
+        return set()
+    now = os.sched_getaffinity(0)
+    told = os.environ.pop(_HANDED_OVER, "")  # whoever is started from here asks the system
+    return now | {int(core) for core in told.split(",") if core.isdigit()}
+
+
+_ALLOWED = _allowed()
+
+
+def hand_over_cores() -> None:
+    """To be called right before this process begins anew."""
+    if _ON_LINUX:
+        os.environ[_HANDED_OVER] = ",".join(map(str, sorted(_ALLOWED)))
 
 
 def take_cores(settings: Power) -> None:

@@ -100,6 +100,7 @@ def drill_inside(root: Path, count: int, seed: int = 0) -> Report:
                 report.faults.append(f"{story.runs()} trainings of {report.stages - 1} due")
         finally:
             ticks.close()
+            ticks.join(60)
             station.close()
     story.count(broken=None)
     return report

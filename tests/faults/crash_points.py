@@ -240,11 +240,14 @@ SCENARIOS: dict[str, Scenario] = {
     "log.alerts.AlertQueries.add_alerts": TELL,
     "log.alerts.AlertQueries._note": TELL,
     "log.alerts.AlertQueries.wake_deliveries": TELL,
+    "log.alerts.AlertQueries.drop_waiting": TELL,
     "log.alerts.AlertQueries.drop_old_alerts": TELL,
     "log.undoing.UndoQueries.undo": Scenario("labelled", ("label", "undo"), repeat_after=False),
     "log.learning.LearningQueries.add_split": Scenario("labelled", TRAIN, repeat_after=False),
+    "log.learning.StatusQueries.change_state": Scenario("fresh", ONCE),
     "log.learning.StatusQueries.identity": Scenario("fresh", ONCE),
     "log.learning.StatusQueries.put_state": Scenario("fresh", ONCE, times=(1, 2)),
+    "log.media_ids.MediaIdQueries.skip_media_ids": Scenario("seen", ONCE, _an_older_log),
     "log.media.MediaQueries.forget_unreadable": Scenario(
         "fresh", ("housekeeping",), _readable_no_more
     ),

@@ -183,6 +183,7 @@ def _tell(config: Path) -> None:
         number = log.add_alert("station", "b", "b", "", ["mail"], now)
         log.delivery_failed(number, "mail", "no route", now + timedelta(minutes=1))
         log.wake_deliveries("mail", now)
+        log.drop_waiting("mail", 1, "too many")
         log.delivered(number, "mail", now)
         log.drop_old_alerts(now + timedelta(days=1))
 

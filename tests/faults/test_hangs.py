@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 IMPATIENT = """
 import monitor.attention, monitor.folders.patience, monitor.folders.places
 monitor.attention.WATCH_HANGS_SECONDS = 1.0
+monitor.attention.DISK_HANGS_SECONDS = 1.0
 monitor.folders.patience.READ_SECONDS = 1.0
 monitor.folders.places.PROBE_SECONDS = 1.0
 """
@@ -57,9 +58,9 @@ class Shares:
             at = datetime(2024, 5, 1, 6) + timedelta(minutes=45 * self._seed)
             draw_frame(folder / "cam" / f"IMG_{self._seed:04}.JPG", "red fox", at, self._seed)
 
-    def hang(self) -> None:
+    def hang(self, folder: Path | None = None) -> None:
         partial = self._control / "partial"
-        partial.write_text(str(self.share))
+        partial.write_text(str(folder or self.share))
         os.replace(partial, self._hang)
 
     def answer(self) -> None:
@@ -159,3 +160,36 @@ def test_the_service_ends_in_time_although_a_share_hangs(shares: Shares) -> None
         assert process.wait(10) == 0, "nobody waits for it"
     (row,) = shares.drill.query("SELECT value FROM state WHERE key = 'run'")
     assert row[0] == '{"tidy": true}', "so the next start need not be careful"
+
+
+@pytest.fixture
+def stick(shares: Shares) -> Path:
+    """Where second copies of backups are to go."""
+    stick = shares.drill.root / "usb" / "backups"
+    stick.mkdir(parents=True)
+    with shares.drill.config.open("a") as config:
+        config.write(f"backup: {{second_folder: {stick}}}\n")
+    return stick
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_a_stick_for_backups_that_hangs_is_named_and_everything_goes_on(
+    shares: Shares, stick: Path, from_the_start: bool
+) -> None:
+    shares.put(shares.card)
+    if from_the_start:
+        shares.hang(stick)
+    with shares.service() as process:
+        wait_until(lambda: shares.classified() == 3, 30)
+        shares.hang(stick)
+        shares.put(shares.card)
+        wait_until(lambda: shares.classified() == 6, 30)
+        wait_until(lambda: f"disk {stick}" in shares.problems(), 30)
+        assert "all else goes on" in shares.problems()[f"disk {stick}"]
+        shares.answer()
+        wait_until(lambda: f"disk {stick}" not in shares.problems(), 30)
+        shares.hang(stick)
+        process.terminate()
+        assert process.wait(12) == 0, "nobody waits for it"
+    assert "begins anew" not in shares.drill.output.read_text()
+    assert losses(shares.drill) == []

@@ -50,6 +50,7 @@ class Status(BaseModel):
     disk: dict[str, Any]
     backup: dict[str, Any]
     rest: dict[str, str]
+    power: dict[str, Any] = Field(description="What the classifier rests by, and its battery.")
     log: dict[str, Any] = Field(description="Integrity checks, the last recovery, the journal.")
     today: dict[str, Any]
     silent_deployments: list[dict[str, Any]]
