@@ -15,7 +15,14 @@ import pytest
 from logbook import NOW, fill, frames, item, rows, say, take_in
 
 from monitor.log import engine as engine_page
-from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite, file_system_of, wal_is_safe
+from monitor.log.engine import (
+    BUSY_SECONDS,
+    CACHES_BYTES,
+    LogError,
+    choose_sqlite,
+    file_system_of,
+    wal_is_safe,
+)
 from monitor.log.species_log import SpeciesLog, open_log
 
 
@@ -274,3 +281,10 @@ def test_a_log_has_one_mark_of_its_own_that_stays(tmp_path: Path) -> None:
             assert again.identity(NOW) == mark
     with SpeciesLog(tmp_path / "b.db", create=True) as other:
         assert other.identity(NOW) != mark
+
+
+def test_the_caches_of_all_connections_together_have_a_limit(log: SpeciesLog) -> None:
+    with log._engine.connect() as one, log._engine.connect() as other:
+        for connection in (one, other):
+            limit = connection.exec_driver_sql("PRAGMA soft_heap_limit").scalar()
+            assert limit == CACHES_BYTES

@@ -163,7 +163,7 @@ def test_an_error_in_a_step_ends_nothing_and_is_one_line_of_the_journal(
         wait_until(lambda: count(drill) == 9 and count(drill, "rejected") == 2)
         assert stopped(service) == 0
     lines = drill.output.read_text().splitlines()
-    assert [line for line in lines if not re.match(r"<\d>monitor\.\w+: ", line)] == []
+    assert [line for line in lines if not re.match(r"<\d>monitor\.[\w.]+: ", line)] == []
     assert sum("a step failed" in line for line in lines) == 3
     assert any("forged: line.jpg" in line and line.startswith("<4>") for line in lines)
 

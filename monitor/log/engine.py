@@ -20,6 +20,9 @@ from monitor.log.recovery_note import why_missing
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
 
+CACHES_BYTES = 64 * 2**20
+"""What SQLite keeps in memory for all connections of a process together: each has 32 MB at most,
+and there are as many as threads that read; over hours their sum filled up."""
 BUSY_SECONDS = 30.0
 RETRY_SECONDS = 0.02
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -162,6 +165,7 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
         _set_journal_mode(cursor, choice)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA cache_size=-32768")
+        cursor.execute(f"PRAGMA soft_heap_limit={CACHES_BYTES}")
         cursor.execute("PRAGMA temp_store=MEMORY")
         cursor.execute(f"PRAGMA foreign_keys={'OFF' if migrating else 'ON'}")
         cursor.execute("PRAGMA journal_size_limit=67108864")

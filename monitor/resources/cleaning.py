@@ -113,7 +113,8 @@ def open_when_there_is_room(
                 logger.error("waiting for room, %s: %s", room.words, error)
                 told = str(error)
         while not stop.is_set():  # a restore that cannot succeed yet reads whole backups in vain
-            notify(f"STATUS=waiting for room, {told or room.words}\nEXTEND_TIMEOUT_USEC=60000000")
+            words = room.words if room.is_out else told
+            notify(f"STATUS=waiting for room, {words}\nEXTEND_TIMEOUT_USEC=60000000")
             meanwhile()
             clean_files(settings, guard, stop.is_set, needed)
             stop.wait(WAIT_SECONDS)
