@@ -279,10 +279,10 @@ def _save(figures: dict[str, Any]) -> None:
     import bench
 
     def draw(axes: Any) -> None:
-        media = [s["media"] for s in figures["samples"]]
-        axes.plot(media, [s["resident_mb"] for s in figures["samples"]], label="service")
-        axes.plot(media, [s["web_mb"] for s in figures["samples"]], label="web pages")
-        axes.set_xlabel("media taken in and classified")
+        minutes = [s["seconds"] / 60 for s in figures["samples"]]
+        axes.plot(minutes, [s["resident_mb"] for s in figures["samples"]], label="service")
+        axes.plot(minutes, [s["web_mb"] for s in figures["samples"]], label="web pages")
+        axes.set_xlabel("minutes")
         axes.set_ylabel("resident memory, MB")
         axes.set_ylim(0)
         axes.legend(frameon=False)
