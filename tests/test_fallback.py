@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from faults.drill import Drill, draw_frame, fill
+from faults.drill import Drill, Zygote, draw_frame, fill
 from faults.losses import losses
 from faults.systemd import wait_until
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
@@ -24,6 +24,9 @@ from monitor.log.species_log import SpeciesLog
 from monitor.models import HEAD_FILE, ModelDamaged, ModelStore
 from monitor.resources.cleaning import weights_to_drop
 from monitor.scheduler import training_facts
+
+EAGER = "import monitor.alerts.watching; monitor.alerts.watching.LOOK_SECONDS = 1.0"
+"""Run in a service before its start: it looks each second for what people should be told."""
 
 
 @pytest.fixture
@@ -240,8 +243,9 @@ def words_of(drill: Drill, name: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_a_service_whose_model_is_damaged_labels_with_the_one_before(tmp_path: Path) -> None:
-    drill = Drill(tmp_path / "station")
+def test_a_service_whose_model_is_damaged_labels_with_the_one_before(
+    drill: Drill, zygote: Zygote
+) -> None:
     alerts = 'alerts: {urls: {hook: "json://127.0.0.1:9/x"}}\n'
     drill.config.write_text(drill.config.read_text() + alerts)
     fill(drill)
@@ -253,14 +257,15 @@ def test_a_service_whose_model_is_damaged_labels_with_the_one_before(tmp_path: P
         ("models", "promote", "v0002", "--by", "Ana"),
         ("run", "--once"),
     ):
-        assert drill.trapwatch(*command).returncode == 0, command
+        assert zygote.run(drill, *command) == 0, command
+    eager = drill.command("run", code=EAGER)
     before, store = classified(drill), ModelStore(drill.data / "models")
-    with drill.service():  # the first look for news only notes how things are
+    with drill.service(command=eager):  # the first look for news only notes how things are
         wait_until(lambda: drill.number("SELECT count(*) FROM state WHERE key = 'alerts seen'"))
     kept = (store.path("v0002") / HEAD_FILE).read_bytes()
     content = spoil(store, "v0002")
     draw_frame_at(drill, "late.jpg", 1)
-    with drill.service() as service:
+    with drill.service(command=eager) as service:
         wait_until(lambda: classified(drill) == before + 1, 60)
         wait_until(lambda: "v0001" in words_of(drill, "late.jpg"), 30)
         told = "SELECT count(*) FROM alert WHERE key = 'damage'"
