@@ -28,6 +28,10 @@ LAST_LINES, CONTROL_LINES = 60, 15
 """So much of what a drill said is kept: the end; of a control the beginning."""
 FOLDERS = re.compile("|".join(map(re.escape, (str(TOP), tempfile.gettempdir(), sys.base_prefix))))
 """They say nothing to anybody else."""
+REMARK = re.compile(
+    r"WARNING: All log messages before absl|[IW]\d{4} \d|To enable the following instr"
+)
+"""TensorFlow's, in every process that trains."""
 REPORT = re.compile(r"(faults|losses|findings|lost or|lost,|lost:|grew by).*[1-9]|AssertionError")
 
 
@@ -137,7 +141,8 @@ def _run(command: str) -> tuple[int, float, list[str]]:
         assert process.stdout is not None
         for line in process.stdout:
             print(f"  {line}", end="", flush=True)
-            lines.append(FOLDERS.sub("", line.rstrip()))
+            if not REMARK.match(line):
+                lines.append(FOLDERS.sub("", line.rstrip()))
     return process.returncode, time.monotonic() - started, lines
 
 
