@@ -12,9 +12,11 @@ import pytest
 from faults.drill import Drill, Zygote
 from faults.systemd import Ears
 from field import Field
-from logbook import fill
+from logbook import NOW, fill
 
 from monitor.__main__ import main
+from monitor.config import Settings, load_settings
+from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog
 
 if TYPE_CHECKING:
@@ -42,6 +44,20 @@ def config(tmp_path: Path) -> Path:
     path.write_text(CONFIG)
     (tmp_path / "frames").mkdir()
     return path
+
+
+@pytest.fixture
+def settings(config: Path) -> Settings:
+    """What the config file of the station says."""
+    return load_settings(config)
+
+
+@pytest.fixture
+def kept(settings: Settings) -> Iterator[SpeciesLog]:
+    """The station's log, empty, which keeps its journal."""
+    log = SpeciesLog(settings.data_directory / "trapwatch.db", create=True)
+    yield keep_journal(log, settings, lambda: NOW)
+    log.close()
 
 
 @pytest.fixture

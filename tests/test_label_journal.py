@@ -44,19 +44,6 @@ SPECIES = (
 )
 
 
-@pytest.fixture
-def settings(config: Path) -> Settings:
-    return load_settings(config)
-
-
-@pytest.fixture
-def kept(settings: Settings) -> SpeciesLog:
-    """The station's log, which keeps its journal."""
-    log = SpeciesLog(settings.data_directory / "trapwatch.db", create=True)
-    yield keep_journal(log, settings, lambda: NOW)
-    log.close()
-
-
 def journal(log: SpeciesLog) -> Path:
     return log.path.parent / "labels.jsonl"
 

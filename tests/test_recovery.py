@@ -38,11 +38,6 @@ from monitor.status import status_lines, status_of
 LATER = NOW + timedelta(hours=1)
 
 
-@pytest.fixture
-def settings(config: Path) -> Settings:
-    return load_settings(config)
-
-
 def log_path(settings: Settings) -> Path:
     return settings.data_directory / "trapwatch.db"
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
 from logbook import DAWN, NOW, frames, item, rows, say, take_in
 from test_label_journal import as_older_releases_wrote_it, backup, journal, restored
 
-from monitor.config import Settings, load_settings
+from monitor.config import Settings
 from monitor.domain import FileStamp, Observation, Scope
 from monitor.keeping.journal_file import read_lines
 from monitor.keeping.journal_lines import line_values, record_of
@@ -27,19 +25,6 @@ FACTS = (
     " JOIN deployment d ON d.id = m.deployment_id ORDER BY m.id"
 )
 FAR = 1_000_000
-
-
-@pytest.fixture
-def settings(config: Path) -> Settings:
-    return load_settings(config)
-
-
-@pytest.fixture
-def kept(settings: Settings) -> SpeciesLog:
-    """The station's log, which keeps its journal."""
-    log = SpeciesLog(settings.data_directory / "trapwatch.db", create=True)
-    yield keep_journal(log, settings, lambda: NOW)
-    log.close()
 
 
 def test_a_labelled_frame_whose_card_has_gone_comes_back_with_its_label(kept: SpeciesLog) -> None:
