@@ -18,7 +18,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from monitor.config import Training
 from monitor.cron import cron_trigger
-from monitor.domain import RunState, parse_iso_utc
+from monitor.domain import RunState, TrapwatchError, parse_iso_utc
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.workers import SLOWER
@@ -181,7 +181,9 @@ class _Job:
             self._function()
             self._error = None
         except Exception as error:  # the edge of a loop: told, and tried again at the next tick
-            logger.exception("%s failed; it is tried again at its next time", self.name)
+            is_known = isinstance(error, TrapwatchError)
+            told = "%s failed (%s); it is tried again at its next time"
+            logger.error(told, self.name, error, exc_info=not is_known)
             self._error = f"{type(error).__name__}: {error}"
         if threading.current_thread() is self._thread:  # or one night's hang would count for ever
             self._longest = max(self._longest, time.monotonic() - began)

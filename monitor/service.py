@@ -251,8 +251,9 @@ def _guarded(act: Callable[[], None]) -> None:
     """The edge of the service's own loop: what fails is told, and tried again the next time."""
     try:
         act()
-    except Exception:
-        logger.exception("the service goes on, but this failed")
+    except Exception as error:
+        is_known = isinstance(error, TrapwatchError)
+        logger.error("the service goes on, but this failed: %s", error, exc_info=not is_known)
 
 
 def _classify(station: Station) -> bool:

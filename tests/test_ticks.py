@@ -29,7 +29,7 @@ def test_ticks_come_at_once_and_again_and_an_error_ends_none(
     assert ticks.join(5) == []
     told = "it failed (OSError: disk is full); it is tried again by itself"
     assert ticks.problems() == {"training": told}
-    assert "training failed; it is tried again at its next time" in caplog.text
+    assert "training failed (disk is full); it is tried again at its next time" in caplog.text
     assert "disk is full" in caplog.text
 
 

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.clocks import clock_problem
-from monitor.config import Settings
+from monitor.config import Settings, sqlite_path
 from monitor.domain import parse_iso_utc
 from monitor.health.ages import Ages, old_ones
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
 from monitor.locks import LOCK_NAME, held_since, is_held
 from monitor.log.species_log import SpeciesLog
+from monitor.log.write_lock import Writer, writer_of
 from monitor.resources.disk import DiskGuard, DiskState
 
 __all__ = [
@@ -36,6 +37,8 @@ REPAIR = (
     "trapwatch train --force"
 )
 HANGS = "systemctl restart trapwatch; journalctl -u trapwatch names what hung"
+HELD_SECONDS = 100.0
+"""A sign of life comes every 60 s at least, and waits 30 s for the log."""
 LATE_SECONDS = 200.0
 """systemd restarts a service that is silent for 180 s; one that is silent for longer is hung."""
 
@@ -53,6 +56,7 @@ class HealthFacts:
             none; None: nothing of the kind, or it is settled.
         told: by key, of STATES; a part that has told nothing is missing.
         ages: what the age of backups and checks is judged by; None: it is not.
+        writer: who writes to the log at this moment; None: nobody, or it is not known.
     """
 
     running: bool
@@ -62,6 +66,7 @@ class HealthFacts:
     clock_problem: str | None = None
     damaged: str | None = None
     ages: Ages | None = None
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,8 @@ def health_of(settings: Settings, log: SpeciesLog, now: datetime) -> Health:
     learns, lost = settings.training.enabled, log.damaged_version()
     damaged = lost.name if lost is not None else None
     ages = _ages(settings, None if clock is not None else now)
-    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages))
+    writer = writer_of(sqlite_path(settings.database.url))
+    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages, writer))
 
 
 def _ages(settings: Settings, now: datetime | None) -> Ages:
@@ -179,7 +185,13 @@ def _service(facts: HealthFacts) -> Iterator[Finding]:
     if told is None:
         yield Finding("service", Level.UNKNOWN, "the service has only just started")
         return
-    if told.age_seconds > LATE_SECONDS and _is_full(facts):
+    writer = facts.writer
+    if told.age_seconds > HELD_SECONDS and writer and writer.pid != told.value.get("pid"):
+        words = f"{writer} keeps the log locked, so that nothing can be recorded: "
+        words += heartbeat_words(told.age_seconds)
+        advice = f"let it end what it writes, or end it: kill {writer.pid}; frames wait meanwhile"
+        yield Finding("service", Level.FAILING, words, advice)
+    elif told.age_seconds > LATE_SECONDS and _is_full(facts):
         words = "no sign of life can be written, for the disk is full: "
         words += heartbeat_words(told.age_seconds)
         yield Finding("service", Level.DEGRADED, words, "make room on the disk")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, func, insert, select
@@ -63,7 +64,8 @@ class LogPart:
 
     def _told(self, error: BaseException | None) -> LogError:
         """The driver's error in words; damage of the file is remembered."""
-        words = f"the log {self._engine.url.database}: {in_words(error)}"
+        path = Path(self._engine.url.database or "")
+        words = f"the log {path}: {in_words(error, path)}"
         if is_damage(error):
             self.damage = self.damage or words
         return error_for(error)(words)

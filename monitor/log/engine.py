@@ -16,6 +16,7 @@ import monitor
 from monitor.domain import TrapwatchError, utc_now
 from monitor.durable import make_folder
 from monitor.log.recovery_note import why_missing
+from monitor.log.write_lock import writer_of
 
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""
@@ -76,14 +77,19 @@ def error_for(error: BaseException | None) -> type[LogError]:
     return LogDamaged if is_damage(error) else LogError
 
 
-def in_words(error: BaseException | None) -> str:
-    """What an error of the database driver means and what to do about it."""
+def in_words(error: BaseException | None, log: Path | None = None) -> str:
+    """What an error of the database driver means and what to do about it.
+
+    Args:
+        log: where it came from; by which whoever keeps it locked is named.
+    """
     text = str(error)
+    writer = writer_of(log) if log is not None and "locked" in text else None
     advice = {
         "disk is full": "free some space; nothing that was recorded is lost",
         "disk I/O error": "the disk is full (not even a lock finds room) or it fails; free some "
         "space, then see what the system's journal says of the disk",
-        "locked": "another process has been writing for too long; try again",
+        "locked": f"{writer or 'another process'} has been writing for too long; try again",
         "malformed": "the file is damaged; the service restores the newest backup when it starts",
         "not a database": "the file is something else; set database.url to another path",
         "readonly": "this user may not write there; see who owns the file and its folder",
@@ -258,7 +264,7 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
         return engine
     except DBAPIError as error:
         raise error_for(error.orig)(
-            f"{path} cannot be opened as a species log: {in_words(error.orig)}"
+            f"{path} cannot be opened as a species log: {in_words(error.orig, path)}"
         ) from error
     except OSError as error:
         raise LogError(f"{path} cannot be opened: {error.strerror}") from error
