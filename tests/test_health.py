@@ -16,6 +16,7 @@ from monitor.config import Settings, load_settings
 from monitor.doctor import FAIL, OK, WARN, examine
 from monitor.domain import iso_utc, utc_now
 from monitor.health.ages import LOOKS_AT_LOG, Ages
+from monitor.health.log_use import WAL_MB, LogUse
 from monitor.health.verdict import (
     HELD_SECONDS,
     LATE_SECONDS,
@@ -30,8 +31,8 @@ from monitor.health.verdict import (
 from monitor.keeping.backup_schedule import LOOK_SECONDS
 from monitor.keeping.soundness import FULL_EVERY, QUICK_EVERY
 from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.log.other_users import User
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.log.write_lock import Writer
 from monitor.status import status_lines, status_of
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -78,17 +79,27 @@ def test_a_station_that_is_well_is_ok_and_has_no_reasons() -> None:
 
 
 def test_a_log_that_another_keeps_locked_is_told_with_its_name() -> None:
-    writer = Writer(815, "sqlitebrowser")
-    found = health(replace(facts(age=HELD_SECONDS + 1), writer=writer))
+    writer = User(815, "sqlitebrowser")
+    found = health(replace(facts(age=HELD_SECONDS + 1), use=LogUse(writer)))
     assert found.state is Level.FAILING
     told = "process 815 (sqlitebrowser) keeps the log locked, so that nothing can be recorded"
     assert told in words(found) and "kill 815" in found.reasons[0].advice
-    late = health(replace(facts(age=LATE_SECONDS + 1), writer=writer))
+    late = health(replace(facts(age=LATE_SECONDS + 1), use=LogUse(writer)))
     assert told in words(late) and "restart" not in late.reasons[0].advice
-    own = replace(facts(age=LATE_SECONDS + 1), writer=replace(writer, pid=4711))
+    own = replace(facts(age=LATE_SECONDS + 1), use=LogUse(replace(writer, pid=4711)))
     assert "the service hangs" in words(health(own)), "it keeps itself waiting"
-    quick = health(replace(facts(), writer=writer))
+    quick = health(replace(facts(), use=LogUse(writer)))
     assert quick.state is Level.OK, "everybody writes now and then"
+
+
+def test_a_write_ahead_log_that_cannot_be_emptied_is_told_with_who_reads() -> None:
+    reader = User(99, "R")
+    found = health(replace(facts(), use=LogUse(None, [reader], WAL_MB)))
+    assert (found.state, found.checks["log"]) == (Level.DEGRADED, "degraded")
+    assert "is 256 MB and grows" in words(found) and "process 99 (R)" in words(found)
+    unknown = health(replace(facts(), use=LogUse(None, [], WAL_MB)))
+    assert "reading now" not in words(unknown)
+    assert health(replace(facts(), use=LogUse(None, [], WAL_MB - 1))).state is Level.OK
 
 
 def test_what_no_part_has_told_is_unknown_and_no_fault() -> None:

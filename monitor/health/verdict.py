@@ -12,9 +12,9 @@ from monitor.config import Settings, sqlite_path
 from monitor.domain import parse_iso_utc
 from monitor.health.ages import Ages, old_ones
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
+from monitor.health.log_use import NOT_IN_USE, LogUse, grown, kept_locked, log_use
 from monitor.locks import LOCK_NAME, held_since, is_held
 from monitor.log.species_log import SpeciesLog
-from monitor.log.write_lock import Writer, writer_of
 from monitor.resources.disk import DiskGuard, DiskState
 
 __all__ = [
@@ -56,7 +56,7 @@ class HealthFacts:
             none; None: nothing of the kind, or it is settled.
         told: by key, of STATES; a part that has told nothing is missing.
         ages: what the age of backups and checks is judged by; None: it is not.
-        writer: who writes to the log at this moment; None: nobody, or it is not known.
+        use: who else uses the log.
     """
 
     running: bool
@@ -66,7 +66,7 @@ class HealthFacts:
     clock_problem: str | None = None
     damaged: str | None = None
     ages: Ages | None = None
-    writer: Writer | None = None
+    use: LogUse = NOT_IN_USE
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ def health(facts: HealthFacts) -> Health:
             findings.append(Finding(check, Level.UNKNOWN, f"nothing is known of: {check}"))
         else:
             findings += look(told)
+    findings += grown(facts.use)
     if facts.ages is not None:
         findings += old_ones(facts.told, facts.ages)
     return Health(findings)
@@ -141,8 +142,8 @@ def health_of(settings: Settings, log: SpeciesLog, now: datetime) -> Health:
     learns, lost = settings.training.enabled, log.damaged_version()
     damaged = lost.name if lost is not None else None
     ages = _ages(settings, None if clock is not None else now)
-    writer = writer_of(sqlite_path(settings.database.url))
-    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages, writer))
+    use = log_use(sqlite_path(settings.database.url))
+    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages, use))
 
 
 def _ages(settings: Settings, now: datetime | None) -> Ages:
@@ -185,12 +186,9 @@ def _service(facts: HealthFacts) -> Iterator[Finding]:
     if told is None:
         yield Finding("service", Level.UNKNOWN, "the service has only just started")
         return
-    writer = facts.writer
+    writer = facts.use.writer
     if told.age_seconds > HELD_SECONDS and writer and writer.pid != told.value.get("pid"):
-        words = f"{writer} keeps the log locked, so that nothing can be recorded: "
-        words += heartbeat_words(told.age_seconds)
-        advice = f"let it end what it writes, or end it: kill {writer.pid}; frames wait meanwhile"
-        yield Finding("service", Level.FAILING, words, advice)
+        yield kept_locked(facts.use, heartbeat_words(told.age_seconds))
     elif told.age_seconds > LATE_SECONDS and _is_full(facts):
         words = "no sign of life can be written, for the disk is full: "
         words += heartbeat_words(told.age_seconds)

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 import monitor
 from monitor.domain import TrapwatchError, utc_now
 from monitor.durable import make_folder
+from monitor.log.other_users import writer_of
 from monitor.log.recovery_note import why_missing
-from monitor.log.write_lock import writer_of
 
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""

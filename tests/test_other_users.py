@@ -17,26 +17,29 @@ from faults.systemd import Ears, running, stopped, wait_until
 from test_service_training import label_all
 
 from monitor.domain import utc_now
-from monitor.log import write_lock
+from monitor.health.log_use import LogUse, log_use
+from monitor.log import other_users
 from monitor.log.engine import LogError, choose_sqlite
+from monitor.log.other_users import User, writer_of
 from monitor.log.species_log import SpeciesLog
-from monitor.log.write_lock import Writer, writer_of
 
-HOLD = """
+USES = """
 import sys
 from monitor.log.engine import choose_sqlite
 log = choose_sqlite().module.connect(sys.argv[1], isolation_level=None)
-log.execute("BEGIN IMMEDIATE")
+log.execute("{begin}")
+log.execute("SELECT count(*) FROM sqlite_master").fetchall()
 print("held", flush=True)
 sys.stdin.read()
 """
+READ, HOLD = USES.format(begin="BEGIN"), USES.format(begin="BEGIN IMMEDIATE")
 IMPATIENT = "import monitor.log.engine\nmonitor.log.engine.BUSY_SECONDS = 1.0"
 
 
 @contextmanager
-def another_writes(log: Path) -> Iterator[int]:
-    """A process of its own begins to write to the log, and comes to no end; its number."""
-    command = [sys.executable, "-c", HOLD, str(log)]
+def another(code: str, log: Path) -> Iterator[int]:
+    """A process of its own begins to HOLD or READ the log, and comes to no end; its number."""
+    command = [sys.executable, "-c", code, str(log)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -45,7 +48,9 @@ def another_writes(log: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
-def test_whoever_writes_is_named_and_who_reads_is_not(tmp_path: Path, mode: str) -> None:
+def test_whoever_writes_is_named_and_who_reads_is_not_taken_for_it(
+    tmp_path: Path, mode: str
+) -> None:
     path = tmp_path / "log.db"
     log = choose_sqlite().module.connect(path, isolation_level=None)
     log.execute(f"PRAGMA journal_mode={mode}")
@@ -55,7 +60,7 @@ def test_whoever_writes_is_named_and_who_reads_is_not(tmp_path: Path, mode: str)
     log.execute("SELECT * FROM t").fetchall()
     assert writer_of(path) is None
     log.rollback()
-    with another_writes(path) as pid:
+    with another(HOLD, path) as pid:
         writer = writer_of(path)
         assert writer is not None and writer.pid == pid
         assert str(writer).startswith(f"process {pid} (python"), writer
@@ -79,7 +84,7 @@ def test_other_locks_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     log, locks = tmp_path / "log.db", tmp_path / "locks"
-    monkeypatch.setattr(write_lock, "LOCKS", locks)
+    monkeypatch.setattr(other_users, "LOCKS", locks)
     shared = tmp_path / "log.db-shm"
     shared.touch()
     found = shared.stat()
@@ -87,8 +92,8 @@ def test_other_locks_are_left_alone(
     locks.write_text(line.format(file=f"{device}:{found.st_ino}"))
     assert writer_of(log) is None
     locks.write_text(f"1: POSIX  ADVISORY  WRITE 0123456789 {device}:{found.st_ino} 0 EOF")
-    assert writer_of(log) == Writer(123456789, "")
-    assert str(Writer(123456789, "")) == "process 123456789"
+    assert writer_of(log) == User(123456789, "")
+    assert str(User(123456789, "")) == "process 123456789"
     locks.unlink()
     assert writer_of(log) is None
 
@@ -99,14 +104,36 @@ def test_an_error_names_who_writes_for_too_long(
     monkeypatch.setattr("monitor.log.engine.BUSY_SECONDS", 0.1)
     path = tmp_path / "trapwatch.db"
     with SpeciesLog(path, create=True) as log:
-        with another_writes(path) as pid, pytest.raises(LogError) as error:
+        with another(HOLD, path) as pid, pytest.raises(LogError) as error:
             log.put_state("key", {}, utc_now())
         told = f"process {pid} (python"
         assert told in str(error.value) and "has been writing for too long" in str(error.value)
-        with another_writes(path), monkeypatch.context() as patch:
-            patch.setattr(write_lock, "LOCKS", tmp_path / "none")
+        with another(HOLD, path), monkeypatch.context() as patch:
+            patch.setattr(other_users, "LOCKS", tmp_path / "none")
             with pytest.raises(LogError, match="another process has been writing for too long"):
                 log.put_state("key", {}, utc_now())
+
+
+def test_a_reader_that_comes_to_no_end_is_named_once_the_log_beside_the_log_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.health.log_use.WAL_MB", 1)
+    path = tmp_path / "trapwatch.db"
+
+    def write(log: SpeciesLog) -> None:
+        for number in range(3):
+            log.put_state(f"key {number}", {"text": "x" * 1_000_000}, utc_now())
+
+    with SpeciesLog(path, create=True) as log:
+        with another(READ, path) as pid:
+            write(log)
+            log.checkpoint()
+            use = log_use(path)
+            assert use.wal_mb >= 2
+            assert [reader.pid for reader in use.readers] == [pid]
+            assert use.readers[0].name.startswith("python")
+        log.checkpoint()
+        assert log_use(path) == LogUse()
 
 
 def test_a_service_whose_log_is_kept_locked_says_who_and_goes_on_when_it_may(
@@ -120,7 +147,7 @@ def test_a_service_whose_log_is_kept_locked_says_who_and_goes_on_when_it_may(
     classified = "SELECT count(*) FROM media WHERE status = 'classified'"
     with running(drill, ears, IMPATIENT) as service:
         wait_until(lambda: drill.number(classified) == 1)
-        with another_writes(drill.data / "trapwatch.db") as pid:
+        with another(HOLD, drill.data / "trapwatch.db") as pid:
             put(2)
             wait_until(lambda: f"process {pid} (python" in drill.output.read_text())
         wait_until(lambda: drill.number(classified) == 2)
