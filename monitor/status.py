@@ -22,7 +22,7 @@ from monitor.learning import learning_lines, learning_of
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.log.today import HABIT_DAYS
+from monitor.log.today import HABIT_DAYS, LastFrame
 from monitor.log.versions import VersionRow
 from monitor.resources.disk import DiskGuard, DiskState
 from monitor.resources.rest import resting_lines
@@ -123,8 +123,8 @@ def status_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += _power_lines(facts["power"], facts["clock"]["problem"])
     lines += [("rests", line) for line in resting_lines(facts["rest"])]
     lines += [
-        ("silent camera", f"{s['deployment']}: last frame {s['last_frame_at']}")
-        for s in facts["silent_deployments"][:MOST_SILENT_LINES]
+        ("silent camera", _silent_line(silent))
+        for silent in facts["silent_deployments"][:MOST_SILENT_LINES]
     ]
     lines += [("problem", f"{u['path']}: {u['problem']}") for u in facts["unreadable"]]
     lines += [("problem", p) for p in watch.get("problems", [])]
@@ -173,14 +173,13 @@ def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def silent_deployments(log: SpeciesLog, now: datetime, rule: Rule = Rule()) -> list[dict[str, Any]]:
-    """Deployments that sent nothing for far longer than they are used to, the latest to fall
-    silent first. Those that have ended are not expected to send anything."""
+    """Deployments that sent nothing for far longer than they are used to, or nothing since they
+    were put up; the latest to fall silent first. Those that have ended are not expected to."""
     last = {
-        frame: parse_iso_utc(frame.captured_at)
+        frame: at
         for frame in log.last_frames(iso_utc(now))
-        if frame.captured_at is not None
+        if (at := _last_sign(frame)) is not None and now - at > rule.after
     }
-    last = {frame: at for frame, at in last.items() if now - at > rule.after}
     longest = rule.gaps * timedelta(days=HABIT_DAYS)  # no habit can be longer: it is not asked for
     habits = log.days_with_frames(frame for frame, at in last.items() if now - at <= longest)
     silent = []
@@ -192,11 +191,27 @@ def silent_deployments(log: SpeciesLog, now: datetime, rule: Rule = Rule()) -> l
                 {
                     "deployment": frame.deployment,
                     "last_frame_at": frame.captured_at,
+                    "start_at": frame.start_at,
                     "silent_days": (now - at).days,
                     "usual_gap_days": usual_gap_days(days) if days is not None else None,
                 }
             )
     return silent
+
+
+def _last_sign(frame: LastFrame) -> datetime | None:
+    """Its last frame, or when it was put up; None: it is not known when to expect anything."""
+    if frame.captured_at is not None:
+        return parse_iso_utc(frame.captured_at)
+    if frame.start_at is not None and not frame.has_sent:
+        return parse_iso_utc(frame.start_at)
+    return None
+
+
+def _silent_line(silent: dict[str, Any]) -> str:
+    if silent["last_frame_at"] is None:
+        return f"{silent['deployment']}: no frame since it was put up, {silent['start_at']}"
+    return f"{silent['deployment']}: last frame {silent['last_frame_at']}"
 
 
 def _log_lines(log: dict[str, Any], now: str) -> Iterator[tuple[str, str]]:

@@ -148,6 +148,26 @@ def test_a_camera_that_was_taken_down_is_not_missed(log: SpeciesLog) -> None:
     assert [one["deployment"] for one in silent_deployments(log, NOW)] == ["goes on"]
 
 
+def test_a_camera_that_never_sent_a_frame_is_silent_since_it_was_put_up(log: SpeciesLog) -> None:
+    def put_up(name: str, days: float, **more: str) -> dict[str, str]:
+        return {"name": name, "start_at": iso_utc(NOW - days * DAY), **more}
+
+    camera(log, "runs ahead", [-4000])
+    log.set_deployments(
+        [
+            put_up("never", 20),
+            put_up("just now", 1),
+            put_up("ended", 20, end_at=iso_utc(NOW - 10 * DAY)),
+            put_up("runs ahead", 20),
+            {"name": "nobody said when"},
+        ]
+    )
+    (silent,) = silent_deployments(log, NOW)
+    assert (silent["deployment"], silent["silent_days"]) == ("never", 20)
+    assert silent["last_frame_at"] is None
+    assert silent["start_at"] == iso_utc(NOW - 20 * DAY)
+
+
 def test_a_frame_from_the_future_does_not_hide_that_a_camera_is_silent(log: SpeciesLog) -> None:
     camera(log, "odd clock", [20, 21, -4000])
     assert silent_deployments(log, NOW)[0]["silent_days"] == 20
@@ -202,10 +222,12 @@ def test_status_and_proposals_call_the_same_cameras_silent_by_the_rule_of_the_co
         camera(log, "weekly", [13, 20, 27])
         camera(log, "weekly no more", [15, 22, 29])
         camera(log, "long ago", [300, 301])
+        starts = {"never": NOW - 7 * DAY, "not yet": NOW - 5 * DAY}
+        log.set_deployments([{"name": n, "start_at": iso_utc(at)} for n, at in starts.items()])
         names = {one["deployment"] for one in status_of(settings, log, NOW)["silent_deployments"]}
         log.propose_outages(NOW, settings.effort.rule)
         lasting = {outage.deployment for outage in log.outages() if outage.end is None}
-    assert names == lasting == {"seven days", "weekly no more", "long ago"}
+    assert names == lasting == {"seven days", "weekly no more", "long ago", "never"}
 
 
 def test_status_names_silent_cameras_but_at_most_ten(config: Path) -> None:

@@ -39,12 +39,19 @@ class TakenIn:
 
 @dataclass(frozen=True, slots=True)
 class LastFrame:
-    """When a deployment's newest readable frame was captured; None: it never sent one."""
+    """When a deployment's newest readable frame was captured; None: it never sent one.
+
+    Attributes:
+        start_at, end_at: as a person or the list says; None: nobody said.
+        has_sent: whether it sent anything that can be read, be it from the future.
+    """
 
     deployment_id: int
     deployment: str
+    start_at: str | None
     end_at: str | None
     captured_at: str | None
+    has_sent: bool
 
 
 class TodayQueries(LogPart):
@@ -89,23 +96,21 @@ class TodayQueries(LogPart):
 
         One step into `media_by_deployment` for each.
         """
-        newest = (
-            select(Media.captured_at)
-            .where(
-                Media.deployment_id == Deployment.id,
-                Media.captured_at <= now,
-                Media.status != MediaStatus.REJECTED,
-            )
-            .order_by(Media.captured_at.desc())
-            .limit(1)
-            .scalar_subquery()
+        sent = select(Media.captured_at).where(
+            Media.deployment_id == Deployment.id, Media.status != MediaStatus.REJECTED
         )
-        query = select(Deployment.id, Deployment.name, Deployment.end_at, newest.label("newest"))
+        newest = sent.where(Media.captured_at <= now).order_by(Media.captured_at.desc()).limit(1)
+        query = select(
+            Deployment.id,
+            Deployment.name,
+            Deployment.start_at,
+            Deployment.end_at,
+            newest.scalar_subquery(),
+            sent.exists(),
+        )
         with self._read() as connection:
-            return [
-                LastFrame(row.id, row.name, row.end_at, row.newest)
-                for row in connection.execute(query.order_by(Deployment.name))
-            ]
+            rows = connection.execute(query.order_by(Deployment.name)).all()
+        return [LastFrame(*row) for row in rows]
 
     def days_with_frames(self, frames: Iterable[LastFrame]) -> dict[str, list[date]]:
         """The days (UTC) on which deployments captured something, of the last HABIT_DAYS before

@@ -92,7 +92,10 @@ FORMS = {
         "tests.faults.flip --flips 200", ("tests.faults.flip --flips 14 --break journal",)
     ),
     "hangs": Form(
-        _pytest("tests/test_poison.py tests/test_fallback.py tests/faults/test_hangs.py")
+        _pytest(
+            "tests/test_poison.py tests/test_fallback.py tests/test_other_users.py "
+            "tests/test_service_training.py tests/faults/test_hangs.py"
+        )
     ),
     "machine": Form(
         "tests.faults.machine --examples 100", ("tests.faults.machine --break labels",)
