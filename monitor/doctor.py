@@ -17,28 +17,14 @@ from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.classifier_checks import look_at_backbone, look_at_model, look_at_weights
 from monitor.health.file_modes import too_open
+from monitor.health.log_checks import look_at_backups, look_at_journal, look_at_log
 from monitor.health.verdict import Level, health_of, heartbeat_words, told_of
-from monitor.keeping.backups import folder_of, folders_of, mark_of, own_backups
-from monitor.keeping.journal_places import in_words, journal_paths, look_at, step_for
-from monitor.keeping.label_journal import damaged_lines
+from monitor.keeping.limited import Hangs, limited
 from monitor.locks import LOCK_NAME, is_held
-from monitor.log.backup_facts import BackupError, backups_in, facts_of
-from monitor.log.engine import (
-    HEAD,
-    LogDamaged,
-    LogError,
-    LogNewer,
-    choose_sqlite,
-    file_system_of,
-)
-from monitor.log.recovery_note import read_note
+from monitor.log.engine import LogError, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
 from monitor.resources.disk import DiskGuard, DiskState
 
-RESTORES = (
-    "start the service anew: it sets the log aside and restores the newest good backup and the "
-    "labels since then"
-)
 LOOKED_AT_HERE = ("disk", "model", "damage", "clock", "folders")
 """Checks of the health that the doctor makes itself."""
 
@@ -53,9 +39,9 @@ def examine(settings: Settings) -> list[Check]:
         _data,
         _modes,
         _sqlite,
-        _log,
-        _journal,
-        _backups,
+        look_at_log,
+        look_at_journal,
+        look_at_backups,
         _folders,
         look_at_weights,
         look_at_backbone,
@@ -96,7 +82,7 @@ def _alerts(settings: Settings) -> Iterator[Check]:
 def _clock(settings: Settings) -> Iterator[Check]:
     newest = None
     if sqlite_path(settings.database.url).exists():
-        with suppress(LogError), open_log(settings.database.url) as log:  # which `_log` tells
+        with suppress(LogError), open_log(settings.database.url) as log:  # told by look_at_log
             newest = log.newest_written_at()
     now = utc_now()
     problem = clock_problem(now, newest)
@@ -147,99 +133,25 @@ def _sqlite(settings: Settings) -> Iterator[Check]:
         yield Check(WARN, "SQLite", finding + "rollback journal (slower; WAL-reset bug)", advice)
 
 
-def _log(settings: Settings) -> Iterator[Check]:
-    path = sqlite_path(settings.database.url)
-    if not path.exists():
-        if (note := read_note(path)) is not None:
-            advice = "free some space" if note.waits_for else "start the service"
-            yield Check(FAIL, "log", f"{path}: {note.words}", advice)
-            return
-        yield Check(WARN, "log", f"{path}: not there yet", "trapwatch run makes it")
-        return
-    try:
-        with open_log(settings.database.url) as log:
-            faults, counts, restored = log.check(), log.counts(), log.state("recovery")
-    except LogDamaged as error:
-        yield Check(FAIL, "log", str(error), RESTORES)
-        return
-    except LogNewer as error:
-        yield Check(FAIL, "log", str(error), _way_back(settings))
-        return
-    if faults:
-        yield Check(FAIL, "log", f"{path}: {'; '.join(faults[:3])}", RESTORES)
-    else:
-        yield Check(OK, "log", f"{path}: sound, {counts['media']} media")
-    if restored is not None:
-        yield Check(OK, "log restored", f"{restored['at']}: {restored['words']}")
-
-
-def _way_back(settings: Settings) -> str:
-    """What to do about a log of a newer release, with the very copy that this one can restore."""
-    for path in backups_in(*folders_of(settings)):
-        with suppress(BackupError):
-            if facts_of(path).revision <= HEAD:
-                back = f"stop the service, then: trapwatch restore {path}"
-                return f"or stay with this release: {back} (docs/install.md, Go back)"
-    return "docs/install.md, Go back, says what else there is"
-
-
-def _journal(settings: Settings) -> Iterator[Check]:
-    if not settings.journal.enabled:
-        advice = "set journal.enabled to true: labels cannot come back from a backup alone"
-        yield Check(WARN, "journal", "no journal of labels is kept", advice)
-    for path in journal_paths(settings):
-        there = next(p for p in (path, *path.parents) if p.exists())
-        if not os.access(there, os.W_OK):
-            yield Check(FAIL, "journal", f"{path}: not writable", f"give it to this user: {there}")
-            continue
-        try:
-            look_at(path, settings)
-            damaged = damaged_lines(path, step_for(path, settings))
-        except OSError as error:
-            advice = "see that its disk is there and sound; labels are in the log all the same"
-            yield Check(WARN, "journal", f"{path}: {in_words(error)}", advice)
-            continue
-        if damaged:
-            advice = "the service writes them again within a week"
-            yield Check(WARN, "journal", f"{path}: {damaged} damaged lines", advice)
-        elif path.exists():
-            yield Check(OK, "journal", f"{path}: {path.stat().st_size / 1e6:.1f} MB of labels")
-
-
-def _backups(settings: Settings) -> Iterator[Check]:
-    rules, folder = settings.backup, folder_of(settings)
-    if not rules.enabled:
-        yield Check(WARN, "backups", "none are made", "set backup.enabled: true")
-        return
-    found = own_backups(settings, mark_of(settings))
-    if found:
-        facts = facts_of(found[0])
-        words = f"{len(found)}; the newest, {found[0]}, holds {facts.media} media"
-        yield Check(OK, "backups", f"{words}, {facts.labels} labels")
-    else:
-        advice = "the service makes the first when it starts"
-        yield Check(WARN, "backups", f"none in {folder} yet", advice)
-    second = rules.second_folder
-    if second is not None and not second.is_dir():
-        advice = "mount the disk; without it there is no copy elsewhere"
-        yield Check(WARN, "second backups", f"{second}: not there", advice)
-    elif second is not None and folder.is_dir() and second.stat().st_dev == folder.stat().st_dev:
-        advice = "mount the other disk: no copy is made there as long as it is not"
-        yield Check(WARN, "second backups", f"{second}: on the same disk as {folder}", advice)
-
-
 def _folders(settings: Settings) -> Iterator[Check]:
     for folder in settings.watch.folders:
-        if not folder.is_dir():
-            advice = "make or mount it; it is taken up when it comes"
-            yield Check(WARN, "watched folder", f"{folder}: not there", advice)
-        elif not os.access(folder, os.R_OK | os.X_OK):
-            yield Check(FAIL, "watched folder", f"{folder}: not readable", "let this user read it")
-        else:
-            yield Check(OK, "watched folder", str(folder))
+        try:
+            yield limited(folder)(_look_at_folder, folder)
+        except Hangs as error:
+            advice = "unplug it, or mount it anew; the other folders go on meanwhile"
+            yield Check(WARN, "watched folder", f"{folder}: {error.strerror}", advice)
     limit = Path("/proc/sys/fs/inotify/max_user_watches")
     if limit.exists():
         yield Check(OK, "inotify", f"up to {int(limit.read_text()):,} folders give events")
+
+
+def _look_at_folder(folder: Path) -> Check:
+    if not folder.is_dir():
+        advice = "make or mount it; it is taken up when it comes"
+        return Check(WARN, "watched folder", f"{folder}: not there", advice)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return Check(FAIL, "watched folder", f"{folder}: not readable", "let this user read it")
+    return Check(OK, "watched folder", str(folder))
 
 
 def _power(settings: Settings) -> Iterator[Check]:
@@ -261,7 +173,7 @@ def _service(settings: Settings) -> Iterator[Check]:
     if not running:
         yield Check(WARN, "service", "not running", "trapwatch run, or: systemctl start trapwatch")
     if sqlite_path(settings.database.url).exists():
-        with suppress(LogError), open_log(settings.database.url) as log:  # which `_log` tells
+        with suppress(LogError), open_log(settings.database.url) as log:  # told by look_at_log
             now = utc_now()
             found = health_of(settings, log, now), told_of(log, now).get("service")
     if found is None:

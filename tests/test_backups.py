@@ -18,8 +18,9 @@ from logbook import NOW, rows, say
 
 from monitor.config import ConfigError, load_settings
 from monitor.doctor import examine
-from monitor.keeping import backups
+from monitor.keeping import backup_places, backups
 from monitor.keeping.backing_up import keep_backups
+from monitor.keeping.backup_places import mark_of, newest_good, own_backups
 from monitor.keeping.backup_schedule import (
     ALWAYS_KEPT,
     FEWEST_LOOKS,
@@ -29,15 +30,7 @@ from monitor.keeping.backup_schedule import (
     looked,
     to_drop,
 )
-from monitor.keeping.backups import (
-    STATE,
-    back_up,
-    mark_of,
-    newest_good,
-    own_backups,
-    spare,
-    too_little_room,
-)
+from monitor.keeping.backups import STATE, back_up, spare, too_little_room
 from monitor.log import restore
 from monitor.log.backup import verify_backup, write_backup
 from monitor.log.backup_facts import BackupError, backups_in, facts_of
@@ -463,7 +456,7 @@ def test_only_scheduled_backups_beyond_the_newest_three_are_spare(station):
 def test_a_second_disk_that_hangs_holds_up_no_backup(station, tmp_path, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr(backups, "_copy_on", lambda *_: go.wait(30))
-    monkeypatch.setattr(backups, "SECONDS", 0.2)
+    monkeypatch.setattr(backup_places, "SECONDS", 0.2)
     with_backup(station, second_folder=tmp_path / "usb")
     try:
         for _ in range(2):

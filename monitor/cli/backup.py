@@ -17,7 +17,7 @@ from monitor.console import note, print_json, print_table
 from monitor.domain import utc_now
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, Busy, OwnerLock
 from monitor.log.backup import verify_backup, write_backup
-from monitor.log.backup_facts import BackupError, BackupFacts, backups_in, facts_of
+from monitor.log.backup_facts import BackupError, BackupFacts, facts_of
 from monitor.log.recovery_note import NOTE
 
 ACCOUNTS = "accounts.json"
@@ -70,7 +70,7 @@ def restore(
 
     Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
     """
-    from monitor.keeping.backups import mark_of
+    from monitor.keeping.backup_places import mark_of
     from monitor.log.restore import drop_older_asides, restore_backup
 
     settings = read_settings(config)
@@ -117,15 +117,12 @@ def _agreed(question: str) -> bool:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from monitor.keeping.backups import folders_of, mark_of
+    from monitor.keeping.backup_places import all_backups, mark_of
 
     own = mark_of(settings)
-    found: list[BackupFacts] = []
-    for path in backups_in(*folders_of(settings)):
-        try:
-            found.append(facts_of(path))
-        except BackupError as error:
-            note(str(error))
+    found, problems = all_backups(settings)
+    for problem in problems:
+        note(problem)
     if as_json:
         print_json([_values(facts) for facts in found])
         return

@@ -6,12 +6,14 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.config import Settings, sqlite_path
-from monitor.keeping.backups import folders_of
-from monitor.keeping.journal_places import journal_paths
+from monitor.keeping.backup_places import folders_of, step_in
+from monitor.keeping.journal_places import journal_paths, step_for
+from monitor.keeping.limited import Hangs
 from monitor.review.features import FEATURES_FILE
 
 MODE = 0o640
@@ -31,22 +33,32 @@ class TooOpen:
 
 
 def too_open(settings: Settings) -> list[TooOpen]:
-    """Files and folders of the station that are open to more than its user and group."""
-    found = [one for path, most in _named(settings).items() if (one := _look(path, most))]
+    """Files and folders of the station that are open to more than its user and group. What does
+    not answer is left out."""
+    found = []
+    for path, most in _named(settings).items():
+        with suppress(Hangs):
+            found += step_for(path, settings)(_look, path, most)
     for folder in (settings.models.directory, *folders_of(settings)):
-        inside = [path for path in _all_in(folder) if (_mode(path) or 0) & TOO_MUCH]
-        if inside:
-            finding = f"{folder}: others may use {len(inside)} files or folders, as {inside[0]}"
-            found.append(TooOpen(finding, f"chmod -R g-w,o= {shlex.quote(str(folder))}"))
+        with suppress(Hangs):
+            found += step_in(folder, settings)(_look_into, folder)
     return found
 
 
-def _look(path: Path, most: int) -> TooOpen | None:
+def _look_into(folder: Path) -> list[TooOpen]:
+    inside = [path for path in _all_in(folder) if (_mode(path) or 0) & TOO_MUCH]
+    if not inside:
+        return []
+    finding = f"{folder}: others may use {len(inside)} files or folders, as {inside[0]}"
+    return [TooOpen(finding, f"chmod -R g-w,o= {shlex.quote(str(folder))}")]
+
+
+def _look(path: Path, most: int) -> list[TooOpen]:
     mode = _mode(path)
     if mode is None or not mode & ~most:
-        return None
+        return []
     finding = f"{path}: mode {mode:04o}, it should be {mode & most:04o}"
-    return TooOpen(finding, f"chmod {mode & most:04o} {shlex.quote(str(path))}")
+    return [TooOpen(finding, f"chmod {mode & most:04o} {shlex.quote(str(path))}")]
 
 
 def _mode(path: Path) -> int | None:

@@ -1,11 +1,11 @@
-"""The backups of a station: where they go, whose they are, and what makes room for them."""
+"""The backups of a station: how they are made and copied, and what makes room for them."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,111 +13,29 @@ from typing import Any
 
 from monitor.config import Settings, sqlite_path
 from monitor.config.station import Backup as Rules
+from monitor.keeping.backup_places import first_folders, folder_of, ours_in, patience_for
 from monitor.keeping.backup_schedule import ALWAYS_KEPT, day_of, to_drop
 from monitor.keeping.limited import limited
-from monitor.log.backup import stamp, sweep, verify_backup, write_backup
+from monitor.log.backup import stamp, sweep, write_backup
 from monitor.log.backup_facts import (
     BackupError,
     BackupFacts,
-    backups_in,
     facts_of,
     next_number,
     number_of,
-    station_of,
 )
-from monitor.log.engine import HEAD
 from monitor.log.restore import try_out
-from monitor.log.upgrading import FOLDER
+from monitor.resources.disk import MEGABYTE
 
 logger = logging.getLogger(__name__)
 
 STATE = "backup"
 ROOM = 2
 """So many times the size of the log must be free."""
-MEGABYTE = 1_000_000
 MARGIN = 1.1
 """A backup leaves so many times `disk.stop_mb` free: it never makes the station rest."""
-SECONDS, SECONDS_PER_MB = 60.0, 5.0
-"""So long a step on the second disk may take; the slowest sticks write some 0.5 MB/s."""
 
 IsEnding = Callable[[], bool]
-
-
-def folder_of(settings: Settings) -> Path:
-    """Where backups are written first."""
-    return settings.backup.folder or settings.data_directory / FOLDER
-
-
-def first_folders(settings: Settings) -> list[Path]:
-    """Where backups are written first, and where upgrades leave theirs."""
-    return list(dict.fromkeys((folder_of(settings), settings.data_directory / FOLDER)))
-
-
-def folders_of(settings: Settings) -> list[Path]:
-    """Where backups lie; the second folder, which may be on a disk that hangs, comes last."""
-    second = settings.backup.second_folder
-    return first_folders(settings) + ([second] if second is not None else [])
-
-
-def mark_of(settings: Settings) -> str | None:
-    """The mark of this station: what its log says or, where that is broken, the newest backup in
-    its own folders that has one."""
-    own = station_of(sqlite_path(settings.database.url))
-    folders = first_folders(settings)
-    return own or next((mark for p in backups_in(*folders) if (mark := station_of(p))), None)
-
-
-def own_backups(settings: Settings, own: str | None) -> list[Path]:
-    """The backups of the station with this mark, the last written first.
-
-    Those that another station left, on a stick that went from one to the other, are not among them;
-    those of older releases, which have no mark, are.
-    """
-    found = [(number_of(p), p) for p in _ours(first_folders(settings), own)]
-    if (second := settings.backup.second_folder) is not None:
-        try:
-            found += limited(second)(lambda: [(number_of(p), p) for p in _ours([second], own)])
-        except OSError as error:
-            logger.warning("backups in %s are passed over: %s", second, error.strerror or error)
-    return [path for _, path in sorted(found, key=lambda one: (one[0], one[1].name), reverse=True)]
-
-
-def _ours(folders: Sequence[Path], own: str | None) -> list[Path]:
-    ours = []
-    for path in backups_in(*folders):
-        mark = station_of(path)
-        if mark in (own, None):
-            ours.append(path)
-        else:
-            logger.info("%s is another station's (mark %s)", path, mark)
-    return ours
-
-
-def newest_good(settings: Settings, own: str | None) -> Path | None:
-    """The last written backup of the station with this mark that is whole and that this program can
-    restore."""
-    for path in own_backups(settings, own):
-        try:
-            facts = _verified(path, settings)
-        except (BackupError, OSError) as error:
-            logger.warning("passed over: %s", error)
-            continue
-        if facts.revision <= HEAD:
-            return path
-        logger.warning("passed over: %s was written by a newer trapwatch", path)
-    return None
-
-
-def _verified(path: Path, settings: Settings) -> BackupFacts:
-    second = settings.backup.second_folder
-    if second is None or path.parent != second:
-        return verify_backup(path)
-    facts: BackupFacts = limited(second)(verify_backup, path, seconds=_patience(path))
-    return facts
-
-
-def _patience(path: Path) -> float:
-    return SECONDS + SECONDS_PER_MB * path.stat().st_size / MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +74,7 @@ def back_up(
         sweep(folder)
         if (problem := too_little_room(settings, own)) is not None:
             raise BackupError(problem)
-        ours = _ours(first_folders(settings), own)
+        ours = ours_in(first_folders(settings), own)
         facts = write_backup(
             log,
             _free_name(folder, f"trapwatch-{stamp(now)}"),
@@ -208,7 +126,7 @@ def make_room(folder: Path, wanted: int, own: str | None) -> int:
 
 def spare(folder: Path, own: str | None) -> Iterator[Path]:
     """The scheduled backups of a folder beyond the newest three, the oldest first."""
-    ours = [path for path in _ours([folder], own) if day_of(path.name) is not None]
+    ours = [path for path in ours_in([folder], own) if day_of(path.name) is not None]
     yield from reversed(ours[ALWAYS_KEPT:])
 
 
@@ -222,7 +140,7 @@ def _to_second(facts: BackupFacts, second: Path, rules: Rules, is_ending: IsEndi
             second,
             rules,
             lambda: is_over.is_set() or is_ending(),
-            seconds=_patience(facts.path),
+            seconds=patience_for(facts.path),
             is_ending=is_ending,
         )
     except BackupError as error:
@@ -244,7 +162,7 @@ def _copy_on(facts: BackupFacts, second: Path, rules: Rules, is_ending: IsEnding
         )
     sweep(second)
     make_room(second, facts.size_bytes, facts.station)
-    number = max(facts.number, next_number(_ours([second], facts.station)))
+    number = max(facts.number, next_number(ours_in([second], facts.station)))
     target = _free_name(second, facts.path.stem)  # another station may have copied this minute
     write_backup(facts.path, target, number=number, is_ending=is_ending)
     _rotate(second, rules, facts.station)
@@ -252,7 +170,7 @@ def _copy_on(facts: BackupFacts, second: Path, rules: Rules, is_ending: IsEnding
 
 
 def _rotate(folder: Path, rules: Rules, own: str | None) -> None:
-    found = [(number_of(path), path.name) for path in _ours([folder], own)]
+    found = [(number_of(path), path.name) for path in ours_in([folder], own)]
     for name in to_drop(found, rules.keep_daily, rules.keep_weekly):
         (folder / name).unlink(missing_ok=True)
 

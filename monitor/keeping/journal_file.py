@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.durable import sync
-from monitor.keeping.limited import Hangs
+from monitor.keeping.limited import Hangs, Step, directly
 
 CHUNK = 65_536
 LONGEST_LINE = 256 * 2**20
@@ -29,14 +29,6 @@ LOCK_SECONDS = 10.0
 LOCK_PAUSE_SECONDS = 0.02
 _START, _MIDDLE = b'{"crc": "', b'", '
 _BODY = len(_START) + 8 + len(_MIDDLE)
-
-
-Step = Callable[..., Any]
-
-
-def directly(function: Callable[..., Any], *arguments: Any, late: Any = None) -> Any:
-    """A step without a limit of time."""
-    return function(*arguments)
 
 
 def line_of(values: Mapping[str, Any]) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from monitor.config import Settings
-from monitor.keeping.journal_file import Step, directly, locked
-from monitor.keeping.limited import limited
+from monitor.keeping.journal_file import locked
+from monitor.keeping.limited import Step, directly, limited
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.species_log import SpeciesLog

@@ -22,7 +22,7 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.domain import utc_now
-from monitor.keeping.journal_file import JournalFile, Step, directly, locked, read_lines
+from monitor.keeping.journal_file import JournalFile, locked, read_lines
 from monitor.keeping.journal_lines import VERSION, line_values, record_of
 from monitor.keeping.journal_places import (
     in_words,
@@ -32,6 +32,7 @@ from monitor.keeping.journal_places import (
     step_for,
     take_mark,
 )
+from monitor.keeping.limited import Step, directly
 from monitor.log.act_records import ActRecord, is_one_act, same_words
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY

@@ -24,6 +24,7 @@ MOST_LEFT = 24
 """So many threads are left hanging; then nothing is tried until one of them comes back."""
 
 Step = Callable[..., Any]
+"""Takes a function and its arguments: `directly`, or with a limit of time (see `limited`)."""
 
 
 class Hangs(TimeoutError):
@@ -45,7 +46,7 @@ class Limited:
 
     def __call__(
         self,
-        function: Step,
+        function: Callable[..., Any],
         *arguments: Any,
         late: Callable[[Any], None] = lambda _: None,
         seconds: float | None = None,
@@ -94,6 +95,11 @@ class Limited:
         return Hangs(errno.ETIMEDOUT, "the disk does not answer", str(self._place))
 
 
+def directly(function: Callable[..., Any], *arguments: Any, **limits: Any) -> Any:
+    """A step without a limit of time; `limits` are those of a `Limited`, and without effect."""
+    return function(*arguments)
+
+
 @cache
 def limited(place: Path) -> Limited:
     """The one of this process for this place."""
@@ -102,7 +108,10 @@ def limited(place: Path) -> Limited:
 
 class _Step(threading.Thread):
     def __init__(
-        self, function: Step, arguments: tuple[Any, ...], late: Callable[[Any], None]
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        late: Callable[[Any], None],
     ) -> None:
         super().__init__(name="step", daemon=True)  # one that hangs must not hold up the end
         self._function, self._arguments, self._late = function, arguments, late

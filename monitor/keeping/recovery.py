@@ -22,7 +22,7 @@ from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
 from monitor.config import Settings, sqlite_path
 from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
 from monitor.durable import sync
-from monitor.keeping.backups import mark_of, newest_good
+from monitor.keeping.backup_places import mark_of, newest_good
 from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
 from monitor.keeping.soundness import (

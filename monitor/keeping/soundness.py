@@ -11,7 +11,7 @@ from typing import Any
 
 from monitor.config import Settings, sqlite_path
 from monitor.domain import iso_utc, parse_iso_utc
-from monitor.keeping.backups import folder_of
+from monitor.keeping.backup_places import folder_of
 from monitor.keeping.journal_places import (
     OtherStation,
     in_words,

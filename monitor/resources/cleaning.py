@@ -18,7 +18,8 @@ from monitor.config import Settings
 from monitor.domain import ModelState
 from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.images.pictures import PICTURES_FOLDER
-from monitor.keeping.backups import folder_of, mark_of, spare
+from monitor.keeping.backup_places import folder_of, mark_of
+from monitor.keeping.backups import spare
 from monitor.keeping.recovery import open_station
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.backup_facts import NoRoom

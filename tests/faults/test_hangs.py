@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -44,12 +45,12 @@ class Shares:
     def __init__(self, root: Path) -> None:
         self.drill = Drill(root)
         self.card, self.share = self.drill.frames / "card", self.drill.frames / "share"
-        self._control = root / "control"
-        for folder in (self.card, self.share, self._control):
+        self.control = root / "control"
+        for folder in (self.card, self.share, self.control):
             folder.mkdir()
         text = self.drill.config.read_text().replace("[frames]", "[frames/card, frames/share]")
         self.drill.config.write_text(text)
-        self._hang = self._control / "hang"
+        self._hang = self.control / "hang"
         self._seed = 0
 
     def put(self, folder: Path, count: int = 3) -> None:
@@ -59,7 +60,7 @@ class Shares:
             draw_frame(folder / "cam" / f"IMG_{self._seed:04}.JPG", "red fox", at, self._seed)
 
     def hang(self, folder: Path | None = None) -> None:
-        partial = self._control / "partial"
+        partial = self.control / "partial"
         partial.write_text(str(folder or self.share))
         os.replace(partial, self._hang)
 
@@ -80,7 +81,7 @@ class Shares:
         told = ["trapwatch", "run", "--config", str(self.drill.config)]
         start = f"import sys\nsys.argv = {told}\nfrom monitor.cli import main\nmain()"
         command = [sys.executable, "-c", f"{IMPATIENT}\n{code}\n{start}"]
-        environ = preloaded({"SHIM_CONTROL": str(self._control), "WATCHDOG_USEC": "600000"})
+        environ = preloaded({"SHIM_CONTROL": str(self.control), "WATCHDOG_USEC": "600000"})
         with self.drill.service(environ, command) as process:
             yield process
 
@@ -193,3 +194,36 @@ def test_a_stick_for_backups_that_hangs_is_named_and_everything_goes_on(
         assert process.wait(12) == 0, "nobody waits for it"
     assert "begins anew" not in shares.drill.output.read_text()
     assert losses(shares.drill) == []
+
+
+def test_whoever_asks_after_the_backups_waits_a_moment_for_a_stick_that_hangs(
+    shares: Shares, stick: Path
+) -> None:
+    shares.put(shares.card)
+    assert shares.drill.trapwatch("run", "--once").returncode == 0
+    with shares.drill.config.open("a") as config:
+        config.write(f"journal: {{second: {stick}/labels.jsonl}}\n")
+    shares.hang(stick)
+    environ = preloaded({"SHIM_CONTROL": str(shares.control)})
+    asked = [
+        subprocess.Popen(
+            shares.drill.command(*words),
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for words in (("doctor",), ("backup", "--list"))
+    ]
+    doctor, listed = (process.communicate(timeout=60)[0] for process in asked)
+    assert f"{stick}: the disk does not answer" in doctor
+    assert f"{stick}/labels.jsonl" in doctor, "the second journal lies there, too"
+    assert f"{stick}: the disk does not answer" in listed
+    assert [process.returncode for process in asked] == [0, 0]
+    shares.hang()
+    command = shares.drill.command("doctor")
+    told = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"{shares.share}: the disk does not answer" in told.stdout
+    assert told.returncode == 0, "the service goes on without it"
