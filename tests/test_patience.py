@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from monitor.folders import patience as patience_module
-from monitor.folders.patience import MOST_LEFT, MOST_STUCK, Hangs, Patience, mount_of
+from monitor.folders.patience import MOST_LEFT, MOST_STUCK, Patience, mount_of
 from monitor.images.reading import Content, read_content
+from monitor.resources.limited import Hangs
 
 SHARE = Path("/share")
 

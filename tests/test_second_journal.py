@@ -19,10 +19,9 @@ from logbook import NOW, frames, rows, say
 from monitor.config import Settings, load_settings
 from monitor.doctor import OK, WARN, examine
 from monitor.domain import How
-from monitor.keeping import journal_file, journal_places, limited
+from monitor.keeping import journal_file, journal_places
 from monitor.keeping.journal_file import locked
 from monitor.keeping.label_journal import keep_journal, records_of, write_journals
-from monitor.keeping.limited import Hangs, Limited
 from monitor.keeping.recovery import make_sound
 from monitor.keeping.soundness import (
     check_soundness,
@@ -32,6 +31,8 @@ from monitor.keeping.soundness import (
     keep_together,
 )
 from monitor.log.species_log import SpeciesLog
+from monitor.resources import limited
+from monitor.resources.limited import Hangs, Limited
 
 LATER = NOW + timedelta(hours=1)
 Make = Callable[[str], Settings]

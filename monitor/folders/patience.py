@@ -20,6 +20,7 @@ from pathlib import Path
 
 from monitor.domain import shown_path
 from monitor.images.reading import Content, read_content
+from monitor.resources.limited import Hangs
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,6 @@ PROBE_SECONDS = 30.0
 """So often one of those files is read anew."""
 MOST_LEFT = 8
 """So many threads may be left hanging in one folder, whatever it was mounted as meanwhile."""
-
-
-class Hangs(TimeoutError):
-    """A file or the folder it is in does not answer; it is an OSError like others."""
 
 
 class _Probe(threading.Thread):

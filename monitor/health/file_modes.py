@@ -13,7 +13,7 @@ from pathlib import Path
 from monitor.config import Settings, sqlite_path
 from monitor.keeping.backup_places import folders_of, step_in
 from monitor.keeping.journal_places import journal_paths, step_for
-from monitor.keeping.limited import Hangs
+from monitor.resources.limited import Hangs
 from monitor.review.features import FEATURES_FILE
 
 MODE = 0o640

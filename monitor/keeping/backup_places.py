@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from monitor.config import Settings, sqlite_path
-from monitor.keeping.limited import Step, directly, limited
 from monitor.log.backup import verify_backup
 from monitor.log.backup_facts import (
     BackupError,
@@ -20,6 +19,7 @@ from monitor.log.backup_facts import (
 from monitor.log.engine import HEAD
 from monitor.log.upgrading import FOLDER
 from monitor.resources.disk import MEGABYTE
+from monitor.resources.limited import Step, directly, limited
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from monitor.config import Settings, sqlite_path
 from monitor.config.station import Backup as Rules
 from monitor.keeping.backup_places import first_folders, folder_of, ours_in, patience_for
 from monitor.keeping.backup_schedule import ALWAYS_KEPT, day_of, to_drop
-from monitor.keeping.limited import limited
 from monitor.log.backup import stamp, sweep, write_backup
 from monitor.log.backup_facts import (
     BackupError,
@@ -26,6 +25,7 @@ from monitor.log.backup_facts import (
 )
 from monitor.log.restore import try_out
 from monitor.resources.disk import MEGABYTE
+from monitor.resources.limited import limited
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.durable import sync
-from monitor.keeping.limited import Hangs, Step, directly
+from monitor.resources.limited import Hangs, Step, directly
 
 CHUNK = 65_536
 LONGEST_LINE = 256 * 2**20

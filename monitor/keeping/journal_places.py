@@ -9,10 +9,10 @@ from typing import Any
 
 from monitor.config import Settings
 from monitor.keeping.journal_file import locked
-from monitor.keeping.limited import Step, directly, limited
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.species_log import SpeciesLog
+from monitor.resources.limited import Step, directly, limited
 
 logger = logging.getLogger(__name__)
 

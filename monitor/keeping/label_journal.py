@@ -32,12 +32,12 @@ from monitor.keeping.journal_places import (
     step_for,
     take_mark,
 )
-from monitor.keeping.limited import Step, directly
 from monitor.log.act_records import ActRecord, is_one_act, same_words
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
+from monitor.resources.limited import Step, directly
 
 logger = logging.getLogger(__name__)
 

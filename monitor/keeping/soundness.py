@@ -29,13 +29,13 @@ from monitor.keeping.label_journal import (
     is_apart,
     write_journals,
 )
-from monitor.keeping.limited import limited
 from monitor.log.backup_facts import backups_in
 from monitor.log.engine import LogError
 from monitor.log.integrity import faults_of
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
 from monitor.log.upgrading import FOLDER
+from monitor.resources.limited import limited
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

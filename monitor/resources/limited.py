@@ -28,7 +28,7 @@ Step = Callable[..., Any]
 
 
 class Hangs(TimeoutError):
-    """A disk does not answer; it is an OSError like others."""
+    """A disk, or a folder, does not answer; it is an OSError like others."""
 
 
 class Limited:
