@@ -37,10 +37,10 @@ def housekeeping(station: Station, is_ending: IsEnding = lambda: False) -> None:
     """
     while not is_ending() and station.log.drop_unchanged_history(HISTORY_PAGE) == HISTORY_PAGE:
         pass
-    gone = [path for path in station.log.unreadable_paths() if stamp_of(path) is None]
-    station.log.forget_unreadable(gone)
     if not is_ending():
         station.log.checkpoint()
+    gone = [path for path in station.log.unreadable_paths() if stamp_of(path) is None]
+    station.log.forget_unreadable(gone)
 
 
 DUTIES: Mapping[str, tuple[float, Duty]] = {

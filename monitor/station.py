@@ -30,6 +30,7 @@ from monitor.domain import utc_now
 from monitor.folders.caution import Caution
 from monitor.folders.patience import Patience
 from monitor.folders.places import Place, merged, threads_of
+from monitor.images.frame_reader import frame_reader
 from monitor.intake import Intake
 from monitor.keeping.label_journal import keep_journal
 from monitor.live import LiveModel
@@ -183,6 +184,7 @@ class Station:
             self.features_with,
             self.log.find_media,
             self.settings.disk.warn_mb * MEGABYTE,
+            frame_reader(tuple(self.settings.watch.folders)).read,
         )
 
     def features_with(self, tail: Tail | None) -> FeatureStore:

@@ -16,13 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from field import jpeg
 from logbook import DAWN, item, take_in
 from photographs import photographs
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+import monitor.images.frame_reader as reader_page
 import monitor.images.pictures as pictures_page
 import monitor.images.reading as reading_page
+from monitor.images.frame_reader import leads_out
 from monitor.images.pictures import LONGEST_SIDE, PictureMissing, Pictures, Size
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.species_log import SpeciesLog
@@ -603,3 +606,55 @@ def test_who_waits_too_long_is_told_to_come_again(shelf, photo, monkeypatch) -> 
     hold.set()
     wait_until(shelf.kept)
     assert opened(pictures.get(media_id, "thumb"))
+
+
+@pytest.fixture
+def hung_share(shelf, monkeypatch) -> Iterator[Path]:
+    """Of the two watched folders the one that comes first; whoever reads or looks there waits."""
+    share, go = shelf.frames / "share", threading.Event()
+    reads, real = reader_page.read_content, os.path.realpath
+
+    def read(path: bytes) -> object:
+        assert not path.startswith(os.fsencode(share)) or go.wait(30)
+        return reads(path)
+
+    def realpath(path, **options) -> object:
+        assert not os.fsencode(path).startswith(os.fsencode(share)) or go.wait(30)
+        return real(path, **options)
+
+    monkeypatch.setattr(reader_page, "read_content", read)
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    monkeypatch.setattr(reader_page, "READ_SECONDS", 0.2)
+    yield share
+    go.set()
+
+
+def test_a_share_that_hangs_costs_neither_the_pictures_of_others_nor_a_thread(
+    shelf, hung_share: Path
+) -> None:
+    away = [shelf.put(f"share/{n}.jpg", jpeg(n)) for n in range(12)]
+    here = shelf.put("card/a.jpg", jpeg(99))
+    pictures = shelf.open(folders=(hung_share, shelf.frames / "card"))
+    with pytest.raises(PictureMissing, match=r"0\.jpg: no answer within 0 s"):
+        pictures.get(away[0], "thumb")
+    assert pictures.get(here, "thumb")
+    threads = []
+    for _ in range(4):
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(pictures.original, media_id) for media_id in away]
+            told = [str(one.exception(5)) for one in asked]
+        assert all("no answer" in words or "does not answer" in words for words in told)
+        threads.append(threading.active_count())
+    assert max(threads) <= threads[0] + 1, "one more looks whether it answers"
+    assert pictures.original(here)[0] == jpeg(99)
+
+
+def test_a_link_is_judged_by_its_own_folder_before_others_are_asked(
+    shelf, hung_share: Path
+) -> None:
+    card = shelf.frames / "card"
+    card.mkdir()
+    (card / "a.jpg").touch()
+    began = time.monotonic()
+    assert not leads_out(os.fsencode(card / "a.jpg"), (hung_share, card))
+    assert time.monotonic() - began < 1

@@ -6,8 +6,7 @@ import io
 import logging
 
 from monitor.config import Settings
-from monitor.images.pictures import leads_out
-from monitor.images.reading import read_verified
+from monitor.images.frame_reader import frame_reader
 from monitor.imaging import ImageRejected, shrink
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
@@ -28,8 +27,7 @@ def picture_of(settings: Settings, log: SpeciesLog, media_id: int) -> bytes | No
     if not sightings or hides_from_viewers(sightings[0], private):
         return None
     media = log.find_media([media_id])[0]
-    paths = [path for path in media.paths if not leads_out(path, settings.watch.folders)]
-    data = read_verified(paths, media.sha256)
+    data = frame_reader(tuple(settings.watch.folders)).read(media.paths, media.sha256)
     if data is None:
         return None
     stream = io.BytesIO()

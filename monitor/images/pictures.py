@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,8 +13,8 @@ from typing import Literal
 
 from monitor.domain import TrapwatchError, shown_path
 from monitor.images.formats import format_of
+from monitor.images.frame_reader import frame_reader
 from monitor.images.picture_folder import PictureFolder
-from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.media import PendingMedia
 from monitor.workers import Worker
@@ -55,7 +54,7 @@ class Pictures:
         most_bytes: the folder is kept below this.
         rules: what is decoded at all.
         threads: so many pictures that somebody waits for are made at once.
-        folders: the watched ones, see `leads_out`.
+        folders: the watched ones, see `frame_reader.leads_out`.
         is_deadly: see `PoisonQueries.is_set_aside`.
         spare_bytes: nothing is kept where the disk has less free than that.
     """
@@ -71,7 +70,8 @@ class Pictures:
         spare_bytes: int = 0,
         is_deadly: Callable[[Sequence[bytes]], bool] = lambda paths: False,
     ) -> None:
-        self._find_media, self._rules, self._folders = find_media, rules, tuple(folders)
+        self._find_media, self._rules = find_media, rules
+        self._reader = frame_reader(tuple(folders))
         self._is_deadly = is_deadly
         self._kept = PictureFolder(folder, most_bytes, spare_bytes)
         self._lock = threading.Lock()
@@ -242,14 +242,8 @@ class Pictures:
 
     def _bytes(self, media: PendingMedia) -> bytes:
         """The file's bytes from the first path that has them."""
-        problems = {path: LEADS_OUT for path in media.paths if leads_out(path, self._folders)}
-        allowed = [path for path in media.paths if path not in problems]
-        data = read_verified(
-            allowed,
-            media.sha256,
-            lambda path, stamp: problems.update({path: "its bytes changed since it was taken in"}),
-            lambda path, error: problems.update({path: error.strerror or str(error)}),
-        )
+        problems: dict[bytes, str] = {}
+        data = self._reader.read(media.paths, media.sha256, problems)
         if data is None:
             told = "; ".join(f"{shown_path(p)}: {problems[p]}" for p in media.paths[:3])
             raise PictureMissing(
@@ -260,29 +254,6 @@ class Pictures:
     def _tidy(self) -> bool:
         self._kept.tidy(self._stop)
         return False
-
-
-LEADS_OUT = (
-    "a link that leads out of the watched folders is not followed (list the folder it leads to "
-    "in watch.folders)"
-)
-
-
-def leads_out(path: bytes, folders: Sequence[Path]) -> bool:
-    """True if a path is, by now, a way to files that nobody meant to show.
-
-    Who may copy cards into a watched folder must not thereby get other files of this machine on
-    the page: so what is named as lying below a watched folder must really lie below one. A path
-    elsewhere was named by a person of the station (`label import-folder`): it counts as it is
-    (its folder may well be behind a link, such as /home on some systems), unless the file itself
-    is a link.
-    """
-    named = os.path.normpath(path)
-    below = [os.path.join(os.fsencode(folder), b"") for folder in folders]
-    if not any(named.startswith(folder) for folder in below):
-        return os.path.islink(path)
-    real = os.path.realpath(path)
-    return not any(real.startswith(os.path.join(os.path.realpath(f), b"")) for f in below)
 
 
 def _worker(name: str, step: Callable[[], bool]) -> tuple[Worker, threading.Event]:

@@ -13,6 +13,8 @@ from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backb
 from monitor.backbone.tail import MAP_SHAPES, Tail
 from monitor.config import Training
 from monitor.feature_maps import FOLDER, MapStore
+from monitor.images.frame_reader import ReadFrame
+from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
@@ -39,6 +41,7 @@ class Bench:
         features_with: the feature cache of the network with a tail.
         media: ids -> where their files are.
         spare_bytes: so much of the disk is left free of maps.
+        read: how a file is read.
     """
 
     options: BackboneOptions
@@ -48,6 +51,7 @@ class Bench:
     features_with: Callable[[Tail], FeatureStore]
     media: Callable[[Sequence[int]], Sequence[PendingMedia]]
     spare_bytes: int = 0
+    read: ReadFrame = read_verified
 
     @property
     def first_block(self) -> int:
@@ -119,12 +123,20 @@ def _filled(
     backbone = cast(MapBackbone, open_backbone(bench.options))
     try:
         tried, started = lacking[:TRIED], time.monotonic()
-        fill_maps(store, tried, backbone, layer, bench.rules, lambda n: None)
+        fill_maps(store, tried, backbone, layer, bench.rules, lambda n: None, bench.read)
         each = (time.monotonic() - started) / sum(len(one.views) for one in tried)
         counts = [sum(len(one.views) for one in missing(v)) for v in range(1, most + 1)]
         views = views_in_time(bench.training, each, counts, len(plan.train), ends_at)
         total = len(plan.media)
-        fill_maps(store, wanted(views), backbone, layer, bench.rules, lambda n: report(n / total))
+        fill_maps(
+            store,
+            wanted(views),
+            backbone,
+            layer,
+            bench.rules,
+            lambda n: report(n / total),
+            bench.read,
+        )
         return views
     finally:
         backbone.close()

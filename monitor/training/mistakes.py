@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from monitor.charts.paper import INK, QUIET, plain
 from monitor.config import Settings
-from monitor.images.pictures import leads_out
-from monitor.images.reading import read_verified
+from monitor.images.frame_reader import ReadFrame, frame_reader
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.learning import LabelledMedia
 from monitor.log.media import PendingMedia
@@ -72,21 +71,21 @@ def mistakes_sheet(
     private = PrivateSpecies(settings.web.private_species, log.called_today).names()
     classifier = settings.classifier
     rules = DecodeRules(classifier.max_pixels, classifier.accept_truncated)
+    read = frame_reader(tuple(settings.watch.folders)).read
     found = (
         (mistake, picture)
         for mistake in surest_mistakes(held_out, answers, private)
-        if (picture := _picture(mistake.media, log.find_media, rules, settings.watch.folders))
+        if (picture := _picture(mistake.media, log.find_media, rules, read))
     )
     shown = list(islice(found, MOST_FRAMES))
     return sheet(shown) if shown else None
 
 
 def _picture(
-    media: LabelledMedia, find: Find, rules: DecodeRules, folders: Sequence[Path]
+    media: LabelledMedia, find: Find, rules: DecodeRules, read: ReadFrame
 ) -> Image.Image | None:
     for known in find([media.media_id]):
-        paths = [path for path in known.paths if not leads_out(path, folders)]
-        if (data := read_verified(paths, known.sha256)) is not None:
+        if (data := read(known.paths, known.sha256)) is not None:
             try:
                 return shrink(data, rules, max(PICTURE))
             except ImageRejected:

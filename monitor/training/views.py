@@ -15,6 +15,7 @@ from PIL import Image
 
 from monitor.backbone import MapBackbone
 from monitor.feature_maps import MapStore
+from monitor.images.frame_reader import ReadFrame
 from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.media import PendingMedia
@@ -81,11 +82,13 @@ def fill_maps(
     layer: MapName,
     rules: DecodeRules,
     on_done: Callable[[int], None],
+    read: ReadFrame = read_verified,
 ) -> None:
     """Compute the maps that the store lacks; media that cannot be read are left out.
 
     Args:
         on_done: told how many of `wanted` have been gone through.
+        read: how a file is read.
     """
     missing = [
         Wanted(one.media, views)
@@ -94,7 +97,7 @@ def fill_maps(
     ]
     done = len(wanted) - len(missing)
     on_done(done)
-    for one, pixels in _decoded(missing, rules):
+    for one, pixels in _decoded(missing, rules, read):
         done += 1
         if pixels is not None:
             sha = one.media.sha256
@@ -106,11 +109,11 @@ def fill_maps(
 
 
 def _decoded(
-    wanted: Sequence[Wanted], rules: DecodeRules
+    wanted: Sequence[Wanted], rules: DecodeRules, read: ReadFrame
 ) -> Iterator[tuple[Wanted, Pixels | None]]:
     """Read and decode on one more thread, a few images ahead of whoever takes them."""
     with ThreadPoolExecutor(1, thread_name_prefix="views") as pool:
-        futures = ((one, pool.submit(_pixels, one.media, rules)) for one in wanted)
+        futures = ((one, pool.submit(_pixels, one.media, rules, read)) for one in wanted)
         ahead = deque(islice(futures, READ_AHEAD))
         while ahead:
             one, future = ahead.popleft()
@@ -118,8 +121,8 @@ def _decoded(
             yield one, future.result()
 
 
-def _pixels(media: PendingMedia, rules: DecodeRules) -> Pixels | None:
-    data = read_verified(media.paths, media.sha256)
+def _pixels(media: PendingMedia, rules: DecodeRules, read: ReadFrame) -> Pixels | None:
+    data = read(media.paths, media.sha256)
     if data is None:
         return None
     try:
