@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2 as httpx
@@ -19,6 +20,11 @@ from playwright.sync_api import sync_playwright
 from webstation import browser, faults_of
 
 from monitor.config import load_settings
+from monitor.doctor import examine
+from monitor.domain import utc_now
+from monitor.health.certificate import ends_at, running_out
+from monitor.health.verdict import health_of
+from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Accounts
 from monitor.web.bodies import Limits
 from monitor.web.checks import is_loopback
@@ -34,6 +40,11 @@ PROGRAM = f"""\
 import logging, sys
 from pathlib import Path
 from monitor.config import load_settings
+from monitor.doctor import examine
+from monitor.domain import utc_now
+from monitor.health.certificate import ends_at, running_out
+from monitor.health.verdict import health_of
+from monitor.log.species_log import SpeciesLog
 from monitor.web.bodies import Limits
 from monitor.web.server import serve
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
@@ -474,6 +485,27 @@ def test_https_serves_with_cookies_that_travel_encrypted_only(config) -> None:
         old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.TransportError):
             httpx.get(f"https://localhost:{server.port}/", verify=old)
+
+
+def test_a_certificate_that_ends_soon_is_told(config) -> None:
+    cert, key = certificate(config.parent)
+    ends = ends_at(cert)
+    assert ends is not None and timedelta(days=1) < ends - utc_now() < timedelta(days=3)
+    assert ends_at(key) is ends_at(config.parent / "none.pem") is ends_at(None) is None
+    (soon,) = running_out(ends, utc_now())
+    assert f"ends on {ends:%Y-%m-%d}" in soon.words
+    (over,) = running_out(ends, ends + timedelta(seconds=1))
+    assert "browsers warn" in over.words
+    assert list(running_out(ends, ends - timedelta(days=31))) == []
+    assert list(running_out(None, utc_now())) == []
+    config.write_text(
+        f"classifier: {{backbone: small}}\nweb: {{certificate: {cert}, key: {key}}}\n"
+    )
+    settings = load_settings(config)
+    with SpeciesLog(settings.data_directory / "trapwatch.db", create=True) as log:
+        found = health_of(settings, log, utc_now())
+        assert "certificate" in found.checks
+    assert "certificate of the pages ends" in str(examine(settings))
 
 
 def test_certificates_that_cannot_be_used_are_named(config) -> None:

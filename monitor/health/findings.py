@@ -41,7 +41,7 @@ class Finding:
 
     Attributes:
         check: one plain word: service, workers, model, damage, clock,
-            folders, disk, backup, log, journal, alerts, work.
+            folders, disk, backup, log, journal, alerts, work, certificate.
         words: for people; may name paths, so it is only for those who have logged in.
         advice: what to do about it; empty where nothing is to be done.
         subject: which of several things it is about, in words that stay the same.

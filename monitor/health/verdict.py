@@ -11,6 +11,7 @@ from monitor.clocks import clock_problem
 from monitor.config import Settings, sqlite_path
 from monitor.domain import parse_iso_utc
 from monitor.health.ages import Ages, old_ones
+from monitor.health.certificate import ends_at, running_out
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
 from monitor.health.log_use import NOT_IN_USE, LogUse, grown, kept_locked, log_use
 from monitor.locks import LOCK_NAME, held_since, is_held
@@ -57,6 +58,7 @@ class HealthFacts:
         told: by key, of STATES; a part that has told nothing is missing.
         ages: what the age of backups and checks is judged by; None: it is not.
         use: who else uses the log.
+        certificate_ends: when that of the pages does; None: it is not known, or there is none.
     """
 
     running: bool
@@ -67,6 +69,7 @@ class HealthFacts:
     damaged: str | None = None
     ages: Ages | None = None
     use: LogUse = NOT_IN_USE
+    certificate_ends: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ def health(facts: HealthFacts) -> Health:
     findings += grown(facts.use)
     if facts.ages is not None:
         findings += old_ones(facts.told, facts.ages)
+        if facts.ages.now is not None:
+            findings += running_out(facts.certificate_ends, facts.ages.now)
     return Health(findings)
 
 
@@ -143,7 +148,8 @@ def health_of(settings: Settings, log: SpeciesLog, now: datetime) -> Health:
     damaged = lost.name if lost is not None else None
     ages = _ages(settings, None if clock is not None else now)
     use = log_use(sqlite_path(settings.database.url))
-    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages, use))
+    ends = ends_at(settings.web.certificate) if settings.web.enabled else None
+    return health(HealthFacts(running, has_model, learns, told, clock, damaged, ages, use, ends))
 
 
 def _ages(settings: Settings, now: datetime | None) -> Ages:
