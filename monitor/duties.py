@@ -18,6 +18,7 @@ from monitor.resources.cleaning import (
     drop_old_weights,
     watch_the_disk,
 )
+from monitor.resources.memory import GIVING_SECONDS, give_back
 from monitor.resources.power import LOOK_SECONDS, tend_power
 from monitor.station import Station
 from monitor.watch import stamp_of
@@ -43,6 +44,11 @@ def housekeeping(station: Station, is_ending: IsEnding = lambda: False) -> None:
     station.log.forget_unreadable(gone)
 
 
+def give_memory_back(station: Station, is_ending: IsEnding = lambda: False) -> None:
+    """Of the whole process."""
+    give_back()
+
+
 DUTIES: Mapping[str, tuple[float, Duty]] = {
     "disk": (CLEANING_SECONDS, watch_the_disk),
     "old models": (ROTATION_SECONDS, drop_old_weights),
@@ -55,6 +61,7 @@ DUTIES: Mapping[str, tuple[float, Duty]] = {
     "outbox": (SEND_SECONDS, send_what_waits),
     "old alerts": (FORGET_SECONDS, forget_old_alerts),
     "housekeeping": (HOUSEKEEPING_SECONDS, housekeeping),
+    "memory": (GIVING_SECONDS, give_memory_back),
 }
 """Name -> seconds between two times, and what is done. Each runs in a thread of its own, never
 twice at once; what it raises is logged and told by the health of the station."""
