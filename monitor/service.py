@@ -23,6 +23,7 @@ from monitor.log.engine import LogError
 from monitor.notify import notify, watchdog_seconds
 from monitor.resources.cleaning import open_when_there_is_room
 from monitor.resources.disk import DiskState, disk_lines
+from monitor.resources.memory import take_few_heaps
 from monitor.resources.power import BATTERY, tend_power
 from monitor.resources.processor import be_nice, hand_over_cores, take_cores
 from monitor.resources.rest import CLASSIFY, TRAIN, resting_lines
@@ -66,6 +67,7 @@ class Service:
         path = self._settings.data_directory / LOCK_NAME
         with OwnerLock(path, f"the log {self._settings.database.url}", utc_now()):
             self._hear_signals()
+            take_few_heaps()
             take_cores(self._settings.classifier)
             station = self._open(self._settings)
             if station is None:

@@ -11,6 +11,25 @@ import pytest
 from monitor.duties import DUTIES
 from monitor.resources import memory
 
+HEAPS = """
+import re, threading
+from monitor.resources.memory import HEAPS, take_few_heaps
+assert take_few_heaps()
+gate = threading.Barrier(17)
+def work():
+    block = bytearray(50_000)
+    gate.wait()
+    gate.wait()
+threads = [threading.Thread(target=work) for _ in range(16)]
+for thread in threads:
+    thread.start()
+gate.wait()
+with open("/proc/self/maps") as maps:
+    starts = [int(line.split("-")[0], 16) for line in maps]
+# a heap beyond the first begins at a multiple of 64 MB, and nothing else is so tidy by chance
+print(sum(start % 2**26 == 0 for start in starts) + 1, HEAPS)
+gate.wait()
+"""
 HOLES = """
 import psutil
 from monitor.resources.memory import give_back
@@ -30,9 +49,21 @@ def test_what_was_freed_goes_back_to_the_system() -> None:
     assert before - after > 80_000_000, "of a hundred megabytes"
 
 
-def test_a_c_library_that_keeps_nothing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_trim", lambda: None)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap")
+def test_sixteen_threads_share_two_heaps() -> None:
+    def heaps(code: str) -> int:
+        command = [sys.executable, "-c", code]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(ran.stdout.split()[0])
+
+    assert heaps(HEAPS) <= memory.HEAPS
+    assert heaps(HEAPS.replace("assert take_few_heaps()", "")) > memory.HEAPS
+
+
+def test_a_c_library_that_has_no_such_thing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
     assert not memory.give_back()
+    assert not memory.take_few_heaps()
 
 
 def test_the_service_gives_memory_back_every_minute() -> None:

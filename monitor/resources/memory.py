@@ -1,31 +1,42 @@
-"""Memory that was freed and that the C library keeps: given back to the system now and then.
+"""Memory that was freed and that the C library keeps for itself: little of it, and given back.
 
-Each thread that reads much at once leaves holes behind in its part of the heap; over the months
-these add up to as much as is in use (glibc: mallopt(3), malloc_trim(3)).
+glibc gives each thread a heap of its own, as far as there are sixteen or so. What reads much at
+once leaves holes behind in its heap, which no other thread may fill; over the months these add up
+to more than is in use. So there are two heaps, and now and then their holes go back to the system
+(mallopt(3), malloc_trim(3)).
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 
-GIVING_SECONDS = 60.0
+GIVING_SECONDS = 30.0
+HEAPS = 2
+_M_ARENA_MAX = -8
+"""glibc's malloc.h."""
+
+
+def take_few_heaps() -> bool:
+    """For this process, before it starts its threads. False where the C library has no such thing
+    (musl, macOS)."""
+    libc = _glibc()
+    return libc is not None and bool(libc.mallopt(_M_ARENA_MAX, HEAPS))
 
 
 def give_back() -> bool:
-    """Give it back; some milliseconds. False where the C library cannot (musl, macOS)."""
-    trim = _trim()
-    if trim is None:
+    """Give the holes back; some milliseconds. False where the C library cannot."""
+    libc = _glibc()
+    if libc is None:
         return False
-    trim(0)
+    libc.malloc_trim(0)
     return True
 
 
 @cache
-def _trim() -> Callable[[int], int] | None:
+def _glibc() -> ctypes.CDLL | None:
     try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        libc = ctypes.CDLL(None)
+        return libc if libc.gnu_get_libc_version and libc.malloc_trim and libc.mallopt else None
     except (OSError, AttributeError):
         return None
-    return trim
