@@ -97,6 +97,11 @@ def test_a_proposed_outage_is_not_watched_and_a_dismissed_one_is():
     assert effort_of(captures(), watched, at(30)).watched_days == 25
 
 
+def test_what_is_still_to_come_is_not_watched_yet_whatever_a_person_says():
+    watched = [outage(10, 90, OutageState.DISMISSED, said_at=at(25))]
+    assert effort_of(captures(), watched, at(30)).until == at(30)
+
+
 def test_a_period_cuts_what_is_counted():
     effort = effort_of(captures(), [outage(2, 5)], at(30), at(4), at(8))
     assert (effort.since, effort.until) == (at(4), at(8))

@@ -51,7 +51,7 @@ def effort_of(
     """
     begins = captures.start if captures.start is not None else captures.first
     vouched = [
-        outage.end if outage.end is not None else min(outage.said_at, now)
+        min(outage.end if outage.end is not None else outage.said_at, now)
         for outage in outages
         if outage.state is OutageState.DISMISSED
     ]
