@@ -52,7 +52,7 @@ def examine(settings: Settings) -> list[Check]:
     ):
         try:
             checks += look(settings)
-        except TrapwatchError as error:
+        except (TrapwatchError, OSError) as error:
             name = look.__name__.removeprefix("look_at").strip("_")
             checks.append(Check(FAIL, name, str(error)))
     return checks

@@ -1,5 +1,6 @@
 """The doctor says how each thing stands and what to do, and never raises."""
 
+import errno
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
 from monitor.models import ModelStore
 from monitor.options import backbone_options
+from monitor.resources.limited import Hangs
 from monitor.status import status_lines, status_of
 from monitor.web.accounts import Accounts
 
@@ -314,3 +316,14 @@ def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path:
     checks = examine(settings.model_copy(update={"web": changed}))
     (told,) = [check for check in checks if check.state == FAIL]
     assert "web.certificate" in told.finding
+
+
+def test_a_disk_that_hangs_between_two_looks_is_a_finding_and_no_end_of_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(*_: object) -> None:
+        raise Hangs(errno.ETIMEDOUT, "the disk does not answer", "/mnt/usb")
+
+    monkeypatch.setattr("monitor.health.log_checks.own_backups", hangs)
+    told = finding(examine(settings), "backups")
+    assert told.state == FAIL and "the disk does not answer" in told.finding

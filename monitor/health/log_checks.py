@@ -110,22 +110,17 @@ def look_at_backups(settings: Settings) -> Iterator[Check]:
         yield Check(WARN, "backups", f"none in {folder} yet", advice)
     if (second := rules.second_folder) is not None:
         try:
-            step_in(second, settings)(_look_at_second, second, folder)
-        except _NoSecond as problem:
-            finding, advice = problem.args
-            yield Check(WARN, "second backups", f"{second}: {finding}", advice)
+            yield from step_in(second, settings)(_look_at_second, second, folder)
         except OSError as error:
             advice = "unplug it, or mount it anew; backups are made here all the same"
             yield Check(WARN, "second backups", f"{second}: {error.strerror or error}", advice)
 
 
-class _NoSecond(Exception):
-    """What is the matter with the second folder, and what to do about it."""
-
-
-def _look_at_second(second: Path, folder: Path) -> None:
+def _look_at_second(second: Path, folder: Path) -> list[Check]:
     if not second.is_dir():
-        raise _NoSecond("not there", "mount the disk; without it there is no copy elsewhere")
+        advice = "mount the disk; without it there is no copy elsewhere"
+        return [Check(WARN, "second backups", f"{second}: not there", advice)]
     if folder.is_dir() and second.stat().st_dev == folder.stat().st_dev:
         advice = "mount the other disk: no copy is made there as long as it is not"
-        raise _NoSecond(f"on the same disk as {folder}", advice)
+        return [Check(WARN, "second backups", f"{second}: on the same disk as {folder}", advice)]
+    return []
