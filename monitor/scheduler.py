@@ -18,10 +18,10 @@ from apscheduler.triggers.base import BaseTrigger
 
 from monitor.config import Training
 from monitor.cron import cron_trigger
-from monitor.domain import RunState, TrapwatchError, parse_iso_utc
+from monitor.domain import RunState, parse_iso_utc
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.workers import SLOWER
+from monitor.workers import SLOWER, tell_failure
 
 logger = logging.getLogger(__name__)
 
@@ -180,10 +180,9 @@ class _Job:
         try:
             self._function()
             self._error = None
-        except Exception as error:  # the edge of a loop: told, and tried again at the next tick
-            is_known = isinstance(error, TrapwatchError)
+        except Exception as error:  # noqa: BLE001  the edge of a loop: told, then tried again
             told = "%s failed (%s); it is tried again at its next time"
-            logger.error(told, self.name, error, exc_info=not is_known)
+            tell_failure(logger, error, told, self.name, error)
             self._error = f"{type(error).__name__}: {error}"
         if threading.current_thread() is self._thread:  # or one night's hang would count for ever
             self._longest = max(self._longest, time.monotonic() - began)

@@ -31,6 +31,7 @@ from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training
 from monitor.web_process import WebProcess
+from monitor.workers import tell_failure
 
 logger = logging.getLogger(__name__)
 
@@ -253,9 +254,8 @@ def _guarded(act: Callable[[], None]) -> None:
     """The edge of the service's own loop: what fails is told, and tried again the next time."""
     try:
         act()
-    except Exception as error:
-        is_known = isinstance(error, TrapwatchError)
-        logger.error("the service goes on, but this failed: %s", error, exc_info=not is_known)
+    except Exception as error:  # noqa: BLE001  told
+        tell_failure(logger, error, "the service goes on, but this failed: %s", error)
 
 
 def _classify(station: Station) -> bool:

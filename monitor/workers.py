@@ -18,6 +18,11 @@ SLOWER = 5
 """A step may take so many times as long as the longest before: machines differ by a hundred."""
 
 
+def tell_failure(log: logging.Logger, error: Exception, words: str, *arguments: object) -> None:
+    """What failed and is tried again: a line, and the traceback only of what nobody foresaw."""
+    log.error(words, *arguments, exc_info=None if isinstance(error, TrapwatchError) else error)
+
+
 class Worker:
     """A loop around `step` in a thread of its own.
 
@@ -98,10 +103,9 @@ class Worker:
             self._beat = time.monotonic()
             try:
                 busy = self._step()
-            except Exception as error:  # the edge of a loop: told, then tried again
+            except Exception as error:  # noqa: BLE001  the edge of a loop: told, then tried again
                 told = "%s: a step failed (%s); it is tried again in %.0f s"
-                is_known = isinstance(error, TrapwatchError)
-                logger.error(told, self.name, error, pause, exc_info=not is_known)
+                tell_failure(logger, error, told, self.name, error, pause)
                 self.problem = f"{type(error).__name__}: {error}"
                 self._pause(pause, self._stop)
                 pause = min(pause * 2, LONGEST_PAUSE)
