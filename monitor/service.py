@@ -18,6 +18,7 @@ from monitor.config import Settings, load_settings
 from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
 from monitor.keeping.recovery import note_damage
+from monitor.keeping.replaced_log import save_what_is_open
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError
 from monitor.notify import notify, watchdog_seconds
@@ -119,6 +120,9 @@ class Service:
         while not self._is_ending():
             if (reason := crew.look(time.monotonic())) is not None:
                 self._begin_anew(station, reason)
+            if (what := station.log.replaced()) is not None:
+                save_what_is_open(station.log, what, utc_now(), lambda: notify("WATCHDOG=1"))
+                self._begin_anew(station, what)
             if (damage := station.log.damage) is not None:
                 note_damage(station.settings, damage, utc_now())
                 self._begin_anew(station, f"the log is damaged and is restored: {damage}")
@@ -137,10 +141,13 @@ class Service:
         logger.critical("%s. The service begins anew; nothing is lost by that", reason)
         facts = {"reason": reason, "at": iso_utc(utc_now())}
         note = threading.Thread(
-            target=lambda: station.log.put_state(RESTART_KEY, facts, utc_now()), daemon=True
+            target=_guarded,
+            args=[lambda: station.log.put_state(RESTART_KEY, facts, utc_now())],
+            daemon=True,
         )
-        note.start()
-        note.join(NOTE_SECONDS)  # where the log's own disk hangs, it is not noted
+        if station.log.replaced() is None:
+            note.start()
+            note.join(NOTE_SECONDS)  # where the log's own disk hangs, it is not noted
         _guarded(self._web.end)
         self._training.end()
         _start_over()

@@ -71,6 +71,14 @@ class Station:
         self.log: SpeciesLog = keep_journal(
             open_log(settings.database.url, create=True), settings, clock
         )
+        try:
+            self._put_together(rows)
+        except BaseException:
+            self.log.close()  # before anybody puts another log in its place
+            raise
+
+    def _put_together(self, rows: Sequence[DeploymentRow]) -> None:
+        settings, clock = self.settings, self.clock
         self.log.identity(clock())
         self.gpu_problem: str | None = None
         """Why the GPU is not used any more, in words."""

@@ -284,7 +284,7 @@ def test_a_new_live_model_and_a_restored_log_are_told_once(stand: Stand) -> None
     publish(stand.log, "v0002")
     stand.log.put_state("recovery", {"at": "2027-05-01T11:00:00.000Z", "words": "3 labels"}, NOW)
     alerts = stand.look()
-    assert subjects(alerts) == ["new model v0002 is live", "the log was damaged and restored"]
+    assert subjects(alerts) == ["new model v0002 is live", "the log was restored"]
     assert "3 labels" in alerts[1].body
     assert stand.look() == []
 

@@ -381,7 +381,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from faults.crasher import arm
 from monitor.log.restore import restore_backup
-arm("log.restore._swap", sys.argv[4], int(sys.argv[5]))
+arm("log.restore.put_in_place", sys.argv[4], int(sys.argv[5]))
 restore_backup(Path(sys.argv[2]), Path(sys.argv[3]), datetime(2026, 5, 1, 12, tzinfo=UTC))
 """
 

@@ -31,7 +31,7 @@ FORGET_SECONDS = 86_400.0
 KEPT = timedelta(days=366)
 STATE_KEY = "alerts seen"
 ONCE = {
-    "recovery": ("restored", "the log was damaged and restored", ""),
+    "recovery": ("restored", "the log was restored", ""),
     "restart": (
         "station",
         "the service began anew by itself",

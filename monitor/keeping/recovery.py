@@ -25,6 +25,7 @@ from monitor.durable import sync
 from monitor.keeping.backup_places import mark_of, newest_good
 from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
+from monitor.keeping.replaced_log import take_up_copy
 from monitor.keeping.soundness import (
     RESTORED_STATE,
     faults_at_start,
@@ -44,7 +45,7 @@ from monitor.station import Station
 
 logger = logging.getLogger(__name__)
 
-SUBJECT = "the log was damaged and is restored"
+SUBJECT = "the log was restored"
 FOUND = "found in the models directory when the log was restored"
 
 
@@ -61,8 +62,8 @@ def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) ->
         return Station(settings, clock)
     except LogDamaged as error:
         note_damage(settings, str(error), clock())
-        make_sound(settings, clock())
-        return Station(settings, clock)
+    make_sound(settings, clock())
+    return Station(settings, clock)
 
 
 def note_damage(settings: Settings, why: str, now: datetime) -> None:
@@ -84,6 +85,7 @@ def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
     log = sqlite_path(settings.database.url)
     note = read_note(log)
     try:
+        take_up_copy(settings, now)
         if note is None:
             (log.parent / NOTE).unlink(missing_ok=True)  # one that cannot be read
             faults = faults_at_start(settings)

@@ -4,7 +4,7 @@ week; and the labels outside the log are kept together with those inside."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -252,17 +252,17 @@ def joined_words(outcome: Replayed) -> str:
 
 
 def with_more(restored: dict[str, Any], outcome: Replayed) -> dict[str, Any]:
-    """The facts of a recovery after more came back from the journal, or the first."""
+    """The facts of a recovery after more came back from the journal, or the first.
+
+    Args:
+        restored: the facts until now; `what` is what happened, in words.
+    """
     facts = restored | {
         "labels": restored.get("labels", 0) + outcome.labels,
         "waiting": outcome.waiting,
         "left_out": [*restored.get("left_out", ()), *outcome.left_out][:MOST_TOLD],
     }
-    backup, aside = facts.get("backup"), facts.get("aside")
-    came = f"restored from {backup}" if backup else "begun anew, as there is no good backup"
-    words = [f"the log was damaged ({facts['why']}) and was {came}"]
-    if aside:
-        words.append(f"the damaged one is kept as {aside}")
+    words = [facts.get("what") or _what_was_done(facts)]
     words.append(f"{facts['labels']} labels came back from the journal")
     if facts["waiting"]:
         words.append(f"{facts['waiting']} more wait for frames that are not there yet")
@@ -271,6 +271,13 @@ def with_more(restored: dict[str, Any], outcome: Replayed) -> dict[str, Any]:
     if models := facts.get("models"):
         words.append(f"models taken in again: {', '.join(models)}")
     return facts | {"words": "; ".join(words)}
+
+
+def _what_was_done(facts: Mapping[str, Any]) -> str:
+    backup, aside = facts.get("backup"), facts.get("aside")
+    came = f"restored from {backup}" if backup else "begun anew, as there is no good backup"
+    words = f"the log was damaged ({facts['why']}) and was {came}"
+    return f"{words}; the damaged one is kept as {aside}" if aside else words
 
 
 def _mend_journals(settings: Settings, log: SpeciesLog, now: datetime) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from monitor.durable import sync
 from monitor.log.backup_facts import (
@@ -31,7 +32,7 @@ from monitor.log.backup_facts import (
     reason,
 )
 from monitor.log.engine import choose_sqlite
-from monitor.log.integrity import HEADER_BYTES, faults_in, header_faults
+from monitor.log.integrity import faults_in, header_faults, header_of_closed
 from monitor.log.recovery_note import why_missing
 
 PAGES = 1024
@@ -116,6 +117,20 @@ def copy_log(
     source: Path, target: Path, number: int, is_ending: IsEnding, *, read_only: bool = False
 ) -> None:
     """All pages as they are at one moment, as one file without side files. Raises BackupError."""
+    try:
+        opened = open_read_only(source) if read_only else connect(source, "mode=rw")
+        with closing(opened) as origin:
+            copy_pages(origin, source, target, number, is_ending)
+    except choose_sqlite().module.Error as error:
+        raise BackupError(f"{source} cannot be copied: {reason(error)}") from error
+
+
+def copy_pages(origin: Any, source: Path, target: Path, number: int, is_ending: IsEnding) -> None:
+    """As `copy_log`, from an open connection of the database driver.
+
+    Args:
+        source: what it reads from, for messages.
+    """
     remove_partial(target)
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
     module = choose_sqlite().module
@@ -126,8 +141,7 @@ def copy_log(
         time.sleep(PAUSE_SECONDS)
 
     try:
-        opened = open_read_only(source) if read_only else connect(source, "mode=rw")
-        with closing(opened) as origin, closing(connect(target, "mode=rw")) as copy:
+        with closing(connect(target, "mode=rw")) as copy:
             copy.execute("PRAGMA synchronous=OFF")  # synced once, when all is written
             origin.execute("BEGIN")
             origin.execute("SELECT count(*) FROM sqlite_master").fetchone()  # holds this moment:
@@ -146,9 +160,7 @@ def verify(path: Path, shown: Path, is_ending: IsEnding) -> None:
     """Read all of `path`, which people know as `shown`. Raises BackupError."""
     module = choose_sqlite().module
     try:
-        with open(path, "rb") as file:
-            header = file.read(HEADER_BYTES)
-        faults = header_faults(header)
+        faults = header_faults(header_of_closed(path))
         if not faults:
             with closing(open_read_only(path)) as connection:
                 connection.set_progress_handler(lambda: int(is_ending()), OPCODES)

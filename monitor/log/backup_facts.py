@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite, in_words, is_damage
-from monitor.log.integrity import HEADER_BYTES, MAGIC
+from monitor.log.integrity import MAGIC, header_of_closed
 
 MOST_BACKUPS = 10_000_000
 """A number above this is no number of a backup: a user of SQLite may have set it."""
@@ -83,7 +83,7 @@ def facts_of(path: Path, *, is_live: bool = False) -> BackupFacts:
             one = _one(connection)
             return BackupFacts(
                 path=path,
-                number=number_of(path),
+                number=_number(int(one("PRAGMA user_version"))),
                 size_bytes=path.stat().st_size,
                 revision=str(one("SELECT version_num FROM alembic_version")),
                 media=int(one("SELECT count(*) FROM media")),
@@ -106,6 +106,41 @@ def station_of(path: Path) -> str | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """What one log holds and another one lacks."""
+
+    media: int
+    acts: int
+    versions: int
+
+    def __bool__(self) -> bool:
+        return bool(self.media or self.acts or self.versions)
+
+
+def surplus(log: Path, other: Path) -> Surplus:
+    """Count what `log` holds and `other` lacks. Both are opened, as logs that nobody else uses.
+
+    Raises:
+        BackupError: one of them is no species log.
+    """
+    try:
+        with closing(connect(log, "mode=rw")) as connection:
+            connection.execute("ATTACH ? AS other", (str(other),))
+            one = _one(connection)
+            return Surplus(*(int(one(sql)) for sql in SURPLUS))
+    except (choose_sqlite().module.Error, UnicodeDecodeError) as error:
+        raise BackupError(f"{log} cannot be compared with {other}: {reason(error)}") from error
+
+
+SURPLUS = (
+    "SELECT count(*) FROM media WHERE sha256 NOT IN (SELECT sha256 FROM other.media)",
+    "SELECT count(*) FROM act AS a WHERE NOT EXISTS (SELECT 1 FROM other.act AS o WHERE "
+    'o.id = a.id AND o.at = a.at AND o.kind = a.kind AND o."by" = a."by")',
+    "SELECT count(*) FROM model_version WHERE name NOT IN (SELECT name FROM other.model_version)",
+)
+
+
 def next_number(backups: Iterable[Path]) -> int:
     """One more than the highest number of these backups."""
     return 1 + max((number_of(path) for path in backups), default=0)
@@ -120,15 +155,17 @@ def backups_in(*folders: Path) -> list[Path]:
     return sorted(found, key=lambda path: (number_of(path), path.name), reverse=True)
 
 
-def number_of(path: Path) -> int:
+def number_of(backup: Path) -> int:
     """The place of a backup in the order of writing, from its header; 0 if it has none."""
     try:
-        with open(path, "rb") as file:
-            header = file.read(HEADER_BYTES)
+        header = header_of_closed(backup)
     except OSError:
         return 0
-    number = int.from_bytes(header[60:64], "big") if header.startswith(MAGIC) else 0
-    return number if number <= MOST_BACKUPS else 0
+    return _number(int.from_bytes(header[60:64], "big") if header.startswith(MAGIC) else 0)
+
+
+def _number(user_version: int) -> int:
+    return user_version if 0 <= user_version <= MOST_BACKUPS else 0
 
 
 def connect(path: Path, how: str) -> Any:

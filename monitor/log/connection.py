@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from monitor.domain import iso_utc
-from monitor.log.engine import LogError, error_for, in_words, is_damage
+from monitor.log.engine import LogError, error_for, in_words, is_damage, refuse_if_replaced
 from monitor.log.tables import Act, Deployment, State
 
 ACTED = "acted"
@@ -32,6 +32,7 @@ class LogPart:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
+        refuse_if_replaced(self._engine)
         with (
             self._errors_in_words(),
             self._engine.connect() as connection,
@@ -42,6 +43,7 @@ class LogPart:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its start (BEGIN IMMEDIATE)."""
+        refuse_if_replaced(self._engine)
         with (
             self._errors_in_words(),
             self._engine.connect().execution_options(write=True) as connection,
@@ -50,6 +52,7 @@ class LogPart:
             connection.info.pop(ACTED, None)
             yield connection
             acted = connection.info.pop(ACTED, False)
+            refuse_if_replaced(self._engine)  # still: rolled back
         if acted:
             self.after_act()
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 import monitor
 from monitor.domain import TrapwatchError, utc_now
 from monitor.durable import make_folder
+from monitor.log.open_files import OpenFiles
 from monitor.log.other_users import writer_of
 from monitor.log.recovery_note import why_missing
 
@@ -26,6 +27,8 @@ CACHES_BYTES = 64 * 2**20
 and there are as many as threads that read; over hours their sum filled up."""
 BUSY_SECONDS = 30.0
 RETRY_SECONDS = 0.02
+FILES = "open_files"
+"""Of an engine's options: its `OpenFiles`."""
 NETWORK_FILE_SYSTEMS = frozenset(
     {
         "9p",
@@ -56,6 +59,10 @@ class LogError(TrapwatchError):
 
 class LogDamaged(LogError):
     """The file of the log is broken, or is no log at all: it is to be restored."""
+
+
+class LogReplaced(LogError):
+    """A file of the log was deleted or replaced while this program had it open."""
 
 
 class LogNewer(LogError):
@@ -156,26 +163,31 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
             f"{path} lies on a network file system ({kind}), where SQLite cannot keep a log safe; "
             "set database.url to a path on this machine's own disk"
         )
-    choice = choose_sqlite()
+    choice, files = choose_sqlite(), OpenFiles(path)
     engine = create_engine(
         f"sqlite:///{path}",
         module=choice.module,
         connect_args={"timeout": BUSY_SECONDS},
         pool_use_lifo=True,  # SQLite drops a connection's cache when another one has written
+        execution_options={FILES: files},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def ask(*_: object) -> None:
+        refuse_if_replaced(engine)
+
+    @event.listens_for(engine, "close")
+    def forget(_connection: Any, _record: Any) -> None:
+        files.disconnected()
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        cursor = connection.cursor()
-        _set_journal_mode(cursor, choice)
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA cache_size=-32768")
-        cursor.execute(f"PRAGMA soft_heap_limit={CACHES_BYTES}")
-        cursor.execute("PRAGMA temp_store=MEMORY")
-        cursor.execute(f"PRAGMA foreign_keys={'OFF' if migrating else 'ON'}")
-        cursor.execute("PRAGMA journal_size_limit=67108864")
-        cursor.close()
+        try:
+            _prepare(connection, choice, migrating=migrating)
+        except BaseException:
+            connection.close()  # SQLAlchemy would leave that to the collector of garbage
+            raise
+        files.connected()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -183,6 +195,34 @@ def open_engine(path: Path, *, migrating: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _prepare(connection: Any, choice: SqliteChoice, *, migrating: bool) -> None:
+    connection.isolation_level = None  # transactions are begun by the engine, not by the driver
+    cursor = connection.cursor()
+    _set_journal_mode(cursor, choice)
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA cache_size=-32768")
+    cursor.execute(f"PRAGMA soft_heap_limit={CACHES_BYTES}")
+    cursor.execute("PRAGMA temp_store=MEMORY")
+    cursor.execute(f"PRAGMA foreign_keys={'OFF' if migrating else 'ON'}")
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+
+
+def files_of(engine: Engine) -> OpenFiles:
+    """Return the files that an engine of `open_engine` has open."""
+    files: OpenFiles = engine.get_execution_options()[FILES]
+    return files
+
+
+def refuse_if_replaced(engine: Engine) -> None:
+    """Raise LogReplaced if the files that the engine has open are no longer those on the disk."""
+    if (what := files_of(engine).replaced()) is not None:
+        raise LogReplaced(
+            f"{what} while the log was open; nothing was written. The service opens the log again "
+            "by itself; start any other command once more"
+        )
 
 
 def _set_journal_mode(cursor: Any, choice: SqliteChoice) -> None:
@@ -254,13 +294,17 @@ def open_migrated(path: Path, *, create: bool) -> Engine:
     try:
         make_folder(path.parent)
         engine = open_engine(path)
-        standing = revision_of(engine)
-        if standing != HEAD:
-            if not create and standing is None:
-                raise LogError(f"{path} is not a species log yet; start one with: trapwatch run")
-            engine.dispose()
-            _upgrade(path, standing)
-            engine = open_engine(path)
+        try:
+            standing = revision_of(engine)
+            if standing != HEAD:
+                if not create and standing is None:
+                    start = "start one with: trapwatch run"
+                    raise LogError(f"{path} is not a species log yet; {start}")
+                engine.dispose()
+                _upgrade(path, standing)
+        except BaseException:
+            engine.dispose()  # or its last connection is closed whenever it is collected, and
+            raise  # deletes the write-ahead log of whatever lies at this path then
         return engine
     except DBAPIError as error:
         raise error_for(error.orig)(

@@ -74,6 +74,17 @@ def header_of(path: Path) -> bytes:
     return os.pread(descriptor, HEADER_BYTES, 0)
 
 
+def header_of_closed(path: Path) -> bytes:
+    """The first 100 bytes of a file that this process has not open as a database: a backup, a copy
+    that is being written. Of the log itself only `header_of` may be asked.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(HEADER_BYTES)
+
+
 def header_faults(header: bytes) -> list[str]:
     """What is impossible in the first 100 bytes of the file (sqlite.org/fileformat.html, 1.3):
     some of it SQLite does not notice, and then refuses to write."""

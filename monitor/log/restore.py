@@ -24,7 +24,7 @@ from monitor.log.backup_facts import (
     reason,
 )
 from monitor.log.engine import HEAD, LogError, choose_sqlite, is_damage, migrate, open_engine
-from monitor.log.integrity import HEADER_BYTES, header_faults
+from monitor.log.integrity import header_faults, header_of
 from monitor.log.media_ids import MediaIdQueries
 from monitor.log.species_log import SpeciesLog
 
@@ -53,6 +53,8 @@ def restore_backup(
             open. The log is then as it was.
         NoRoom: the disk has no room for it; the log is as it was.
     """
+    if log.exists() and backup.samefile(log):
+        raise BackupError(f"{backup} is the log itself; name a backup: trapwatch backup --list")
     facts = facts_of(backup)
     if facts.revision > HEAD:
         raise BackupError(
@@ -73,7 +75,7 @@ def restore_backup(
         verify(partial, backup, is_ending)
         _skip_media_ids(partial, now)
         sync(partial)
-        return _swap(partial, log, now)
+        return put_in_place(partial, log, now)
     except (OSError, LogError) as error:
         if is_for_want_of_room(error):
             free = shutil.disk_usage(log.parent).free
@@ -147,17 +149,21 @@ def drop_older_asides(log: Path, kept: Path | None) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _swap(partial: Path, log: Path, now: datetime) -> Path | None:
+def put_in_place(partial: Path, log: Path, now: datetime) -> Path | None:
     """Put `partial` in the place of the log in one step, the old one kept under another name.
 
     Side files go first: a write-ahead log beside a log that is not its own would be mixed into it.
     The old log keeps its name until the very step that gives it to the new one.
+
+    Raises:
+        BackupError: another process has the log open.
+        OSError: a file cannot be renamed.
     """
     _forget_unfinished(log)
     there = log.exists()
-    if there:
-        _make_single(log)
-    aside = _free_name(log, now)
+    if there and not header_faults(header_of(log)):
+        _make_single(log)  # of a file that SQLite does not know it deletes the write-ahead log
+    aside = name_aside(log, now)
     for suffix in SIDE_FILES:
         side = Path(f"{log}{suffix}")
         if side.exists():
@@ -180,10 +186,6 @@ def _make_single(log: Path) -> None:
         BackupError: another process has the log open.
     """
     module = choose_sqlite().module
-    with open(log, "rb") as file:
-        header = file.read(HEADER_BYTES)
-    if header_faults(header):
-        return  # SQLite deletes the write-ahead log of a file that it does not know
     try:
         with closing(connect(log, "mode=rw")) as connection:
             connection.execute("PRAGMA busy_timeout=2000")
@@ -204,7 +206,8 @@ def _forget_unfinished(log: Path) -> None:
             path.unlink()
 
 
-def _free_name(log: Path, now: datetime) -> Path:
+def name_aside(log: Path, now: datetime) -> Path:
+    """Return a free name under which a log that is replaced is kept."""
     base, count = f"{log.name}.replaced-{stamp(now)}", 1
     path = log.with_name(base)
     while any(Path(f"{path}{suffix}").exists() for suffix in ("", *SIDE_FILES)):

@@ -11,12 +11,12 @@ from typing import Any, Self
 from monitor.config import sqlite_path
 from monitor.log.act_records import ActQueries
 from monitor.log.alerts import AlertQueries
-from monitor.log.backup import write_backup
+from monitor.log.backup import IsEnding, copy_pages, write_backup
 from monitor.log.browse import BrowseQueries
 from monitor.log.deployment_acts import DeploymentActs
 from monitor.log.detections import DetectionQueries
 from monitor.log.effort import EffortQueries
-from monitor.log.engine import BUSY_SECONDS, open_migrated
+from monitor.log.engine import BUSY_SECONDS, files_of, open_migrated, refuse_if_replaced
 from monitor.log.figures import FigureQueries
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
@@ -88,9 +88,30 @@ class SpeciesLog(
         """Close every connection."""
         self._engine.dispose()
 
+    def replaced(self) -> str | None:
+        """Say which file of the log was deleted or replaced since it was opened; None: none was.
+        If one was, every other method raises LogReplaced."""
+        return files_of(self._engine).replaced()
+
+    def copy_what_is_open(self, target: Path, is_ending: IsEnding) -> None:
+        """Copy the files that this log has open into `target`, whatever lies at its path now.
+
+        Raises:
+            LogReplaced: every connection is in use at this moment.
+            BackupError: the copy cannot be written.
+        """
+        with self._driver() as connection:
+            copy_pages(connection, self.path, target, 0, is_ending)
+
+    def set_side_files_aside(self, name: str) -> None:
+        """Give another log's side files, which are ours, another name: see `OpenFiles`."""
+        for path in files_of(self._engine).side_files_of_another_log():
+            path.rename(path.with_name(f"{name}{path.name.removeprefix(self.path.name)}"))
+
     def checkpoint(self) -> None:
         """Write the WAL back into the database file and empty it, if nobody reads just then:
         while it waits for a reader, as a backup is one, nobody could write."""
+        refuse_if_replaced(self._engine)
         with self._driver() as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             connection.execute(f"PRAGMA busy_timeout={EMPTYING_MS}")

@@ -172,6 +172,12 @@ def _a_label_that_changed(drill: Drill, zygote: Zygote) -> None:
     connection.close()
 
 
+def _others_write_into_another_log(drill: Drill, zygote: Zygote) -> None:
+    _once(drill, zygote, "replace-log")
+    _once(drill, zygote, "label", "set", "1", "roe deer")
+    _once(drill, zygote, "label", "undo")
+
+
 def _kill_a_training(drill: Drill, zygote: Zygote) -> None:
     place = "log.runs.RunQueries.run_progress"
     assert zygote.run(drill, "train", "--force", kill=(place, "after", 2)) == -9
@@ -278,7 +284,7 @@ SCENARIOS: dict[str, Scenario] = {
         "labelled", ("species", "rename", "red fox", "fox"), repeat_after=False
     ),
     "log.backup.write_backup": Scenario("seen", ("backup", "{root}/backup.db"), repeat_after=False),
-    "log.restore._swap": Scenario(
+    "log.restore.put_in_place": Scenario(
         "labelled", ("restore", "{root}/backup.db", "--yes"), _backed_up, times=(1, 2)
     ),
     "log.runs.RunQueries.close_interrupted_runs": Scenario("labelled", TRAIN, _kill_a_training),
@@ -296,6 +302,9 @@ SCENARIOS: dict[str, Scenario] = {
         "twice", ("models", "rollback"), repeat_after=False
     ),
     "images.picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
+    "keeping.replaced_log.save_what_is_open": Scenario("labelled", ("replace-log",)),
+    "log.species_log.SpeciesLog.set_side_files_aside": Scenario("labelled", ("replace-log",)),
+    "keeping.replaced_log._decide": Scenario("labelled", ONCE, _others_write_into_another_log),
     "keeping.recovery.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
     "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }

@@ -123,6 +123,7 @@ def run(arguments: list[str]) -> NoReturn:
         "render": _render,
         "write-weights": _write_weights,
         "keep-picture": _keep_picture,
+        "replace-log": _replace_log,
     }
     if arguments[0] in calls:
         calls[arguments[0]](Path(arguments[1]))
@@ -206,6 +207,22 @@ def _keep_picture(folder: Path) -> None:
     from monitor.images.picture_folder import PictureFolder
 
     PictureFolder(folder, 1_000_000).keep("ab-thumb.jpg", b"\xff\xd8 a picture \xff\xd9")
+
+
+def _replace_log(config: Path) -> None:
+    """Another file takes the log's place while it is open, and the service notices."""
+    from monitor.config import load_settings
+    from monitor.domain import utc_now
+    from monitor.keeping.replaced_log import save_what_is_open
+    from monitor.log.species_log import open_log
+
+    log = open_log(load_settings(config).database.url)
+    other = log.path.with_name("other.db")
+    log.backup(other)
+    log.put_state("later", {"than": "the backup"}, utc_now())
+    os.rename(other, log.path)
+    save_what_is_open(log, "it was replaced", utc_now())
+    os._exit(0)  # as the service does: no connection is closed
 
 
 def warm_up() -> None:

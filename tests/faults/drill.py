@@ -189,7 +189,8 @@ class Zygote:
             broken: the protection to take away first; see `crasher.BREAKS`.
         """
         special = arguments[0] in ("render", "write-weights", "keep-picture")
-        if arguments in (("housekeeping",), ("review",), ("propose",), ("tell",)):
+        calls = ("housekeeping", "review", "propose", "tell", "replace-log")
+        if len(arguments) == 1 and arguments[0] in calls:
             arguments = (*arguments, str(drill.config))
         elif not special:
             arguments = (*arguments, "--config", str(drill.config))

@@ -58,6 +58,10 @@ FORMS = {
         "tests.faults.random_kill --kills 300",
         ("tests.faults.random_kill --kills 8 --break intake",),
     ),
+    "foreign-reads": Form(
+        "tests.faults.random_kill --kills 200 --reads",
+        ("tests.faults.random_kill --kills 8 --reads --break closing",),
+    ),
     "story-kills": Form(
         "tests.faults.story_kills --kills 700",
         ("tests.faults.story_kills --kills 30 --stories labels --break transactions",),

@@ -2,6 +2,8 @@
 
 python -m tests.faults.random_kill --kills 50
 python -m tests.faults.random_kill --kills 8 --break intake    must report a loss
+python -m tests.faults.random_kill --kills 200 --reads         another program reads the log, too
+python -m tests.faults.random_kill --kills 8 --reads --break closing    must report a loss
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,11 +32,14 @@ from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
 
+from . import foreign, shim
+from .broken_service import HURRIED_BACKUPS
 from .drill import COLOURS, Drill, draw_frame, snapshot
 from .losses import losses
 
 REAL_FRAMES = Path(__file__).parents[3] / "shared" / "data" / "camera-traps"
-PROTECTIONS = ("intake",)
+PROTECTIONS = ("intake", "closing")
+READ_SECONDS = 0.5
 UP_SHARE = 0.8
 """Of the kills: those that come after the service is up, not while it starts."""
 
@@ -50,6 +56,8 @@ class Report:
     labels_said: int = 0
     versions: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
+    reads: int = 0
+    backups: int = 0
     seconds: float = 0.0
     losses: list[str] = field(default_factory=list)
 
@@ -60,6 +68,10 @@ class Report:
             f"files written: {self.files}; media: {dict(self.media)}",
             f"labels: {self.labels} of {self.labels_said} said",
             f"trainings: {dict(self.runs)}; versions: {dict(self.versions)}",
+            *(
+                [f"reads by another program: {self.reads}; backups: {self.backups}"]
+                * (self.reads > 0)
+            ),
             f"losses: {len(self.losses)}",
             *(f"  {loss}" for loss in self.losses[:20]),
         ]
@@ -123,24 +135,39 @@ class Camera:
 
 
 def drill_kills(
-    root: Path, kills: int, *, seed: int = 0, broken: str | None = None, trainings: bool = True
+    root: Path,
+    kills: int,
+    *,
+    seed: int = 0,
+    broken: str | None = None,
+    trainings: bool = True,
+    reads: bool = False,
 ) -> Report:
     """Kill a service `kills` times while its folder fills, let it settle, count.
 
     Args:
         broken: the protection to take away first; see `PROTECTIONS`.
         trainings: label frames from outside, so that trainings run and are killed, too.
+        reads: another program reads the log all the time, and the service makes a backup each
+            second; whoever takes the locks off the log is reported, too.
     """
     drill, report, rng = Drill(root), Report(), random.Random(seed)
     drill.configure(schedule="* * * * *", min_new_labels=4)
-    command = drill.command("run", broken=broken)
+    hurried = HURRIED_BACKUPS if reads and broken is None else None
+    command = drill.command("run", broken=broken, code=hurried)
+    lost_locks, count = root / "lost-locks.txt", root / "reads.txt"
+    environ = shim.preloaded({"SHIM_LOCKS": str(lost_locks)}) if reads else None
+    log = drill.data / "trapwatch.db"
     started = time.monotonic()
     said: dict[int, str] = {}
-    with Camera(drill.frames, seed, 40 * kills, 0.06) as camera:
+    with ExitStack() as around:
+        camera = around.enter_context(Camera(drill.frames, seed, 40 * kills, 0.06))
+        if reads:
+            around.enter_context(foreign.reading(log, count, READ_SECONDS))
         for number in range(kills):
             _let_a_day_pass(drill)
             ups = _ups(drill)
-            with drill.service(command=command) as service:
+            with drill.service(environ, command) as service:
                 if rng.random() < UP_SHARE:
                     _wait_until_up(drill, ups)
                 time.sleep(rng.uniform(0.2, 2.0))
@@ -157,6 +184,11 @@ def drill_kills(
     report.losses = losses(drill) + lost_labels(drill, said)
     if snapshot(drill.frames) != before:
         report.losses.append("a user's file was changed")
+    if reads:
+        report.reads = count.stat().st_size
+        report.backups = drill.output.read_bytes().count(b"backup written")
+        closed = [line for line in lost_locks.read_text().splitlines() if "lost lock" in line]
+        report.losses += [f"lost locks: {len(closed)}, first {closed[0]}"] if closed else []
     report.labels_said = len(said)
     _count(drill, report)
     report.seconds = time.monotonic() - started
@@ -277,10 +309,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--break", dest="broken", choices=PROTECTIONS)
+    parser.add_argument("--reads", action="store_true", help="another program reads the log, too")
     parser.add_argument("--keep", type=Path, help="a new folder to work in, kept afterwards")
     chosen = parser.parse_args(arguments)
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="random-kill-"))
-    report = drill_kills(folder, chosen.kills, seed=chosen.seed, broken=chosen.broken)
+    options = {"seed": chosen.seed, "broken": chosen.broken, "reads": chosen.reads}
+    report = drill_kills(folder, chosen.kills, **options)
     print(report)
     if not chosen.keep:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,8 @@
  *   SHIM_CONTROL  a folder; while one of these files is there, for paths that start with its text:
  *                   eio: opening succeeds, reading fails; short: reads return half of what they
  *                   could; hang: opening, reading and looking wait; readonly: writes fail
+ *   SHIM_LOCKS    a file: one line for each close that took this process's locks off a database,
+ *                 with the Python code that closed it
  *
  * Real calls are made by syscall(2), so nothing of libc is needed to get past this file. What libc
  * does inside itself (fopen) does not come through here; replay.py's whole replay would show it.
@@ -40,7 +42,7 @@ static const char *folder, *control, *space;
 static size_t folder_length;
 static uint64_t *counter;
 static uint64_t fail_at;
-static int fail_errno, fail_stays, told = -1, record = -1;
+static int fail_errno, fail_stays, told = -1, record = -1, lost_locks = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *asked(const char *name)
@@ -66,6 +68,7 @@ __attribute__((constructor)) void shim_start(void)
     fail_stays = asked("SHIM_STAY") != NULL;
     told = outside_file("SHIM_TOLD", O_WRONLY | O_APPEND);
     record = outside_file("SHIM_RECORD", O_WRONLY | O_APPEND);
+    lost_locks = outside_file("SHIM_LOCKS", O_WRONLY | O_APPEND);
     int file = outside_file("SHIM_COUNTER", O_RDWR);
     counter = NULL;
     if (file >= 0 && syscall(SYS_ftruncate, file, 8) == 0) {
@@ -566,4 +569,77 @@ DIR *opendir(const char *name)
     if (!real)
         real = (DIR * (*)(const char *)) dlsym(RTLD_NEXT, "opendir");
     return real(name);
+}
+
+/* ---- closing: it takes all of a process's locks off the file (fcntl(2), "Advisory record locking")
+ *
+ * SQLite knows that, and waits with closing until it holds no lock any more. Whoever opens the file
+ * besides, in the same process, does not: code of ours, or a second copy of SQLite. */
+
+#define MOST_DESCRIPTORS 1024
+
+/* Whether this process holds a lock on that file; what waits for one has an arrow in its line. */
+static int holds_lock(const struct stat *seen)
+{
+    char number[64], wanted[32], kind[16], text[1 << 16];
+    snprintf(number, sizeof number, "%02x:%02x:%llu", (unsigned)((seen->st_dev >> 8) & 0xfff),
+             (unsigned)((seen->st_dev & 0xff) | ((seen->st_dev >> 12) & ~0xffUL)),
+             (unsigned long long)seen->st_ino);
+    int file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/locks", O_RDONLY | O_CLOEXEC), found = 0;
+    if (file < 0)
+        return 0;
+    size_t size = 0;
+    for (long done; (done = syscall(SYS_read, file, text + size, sizeof text - 1 - size)) > 0;)
+        size += (size_t)done;
+    syscall(SYS_close, file);
+    text[size] = 0;
+    for (char *line = text, *end; *line && !found; line = end + 1) {
+        int pid;
+        if (!(end = strchr(line, '\n')))
+            break;
+        *end = 0;
+        found = sscanf(line, "%*s %15s %*s %*s %d %31s", kind, &pid, wanted) == 3
+             && strcmp(kind, "POSIX") == 0 && pid == (int)syscall(SYS_getpid)
+             && strcmp(wanted, number) == 0;
+    }
+    return found;
+}
+
+/* SQLite closes the shared memory of its last connection with a lock on it: nobody else has it. */
+static int is_open_elsewhere(int file, const struct stat *seen)
+{
+    struct stat other;
+    for (int i = 0; i < MOST_DESCRIPTORS; i++)
+        if (i != file && syscall(SYS_newfstatat, i, "", &other, AT_EMPTY_PATH) == 0
+            && other.st_ino == seen->st_ino && other.st_dev == seen->st_dev)
+            return 1;
+    return 0;
+}
+
+static void tell_lost_lock(int file)
+{
+    static void (*say_where)(int, void *, void *);
+    char path[PATH_MAX], line[PATH_MAX + 64];
+    struct stat seen;
+    if (!absolute(file, NULL, path) || !strstr(path, ".db")
+        || syscall(SYS_newfstatat, file, "", &seen, AT_EMPTY_PATH) != 0
+        || !is_open_elsewhere(file, &seen) || !holds_lock(&seen))
+        return;
+    int length = snprintf(line, sizeof line, "lost lock: process %d closed %s\n",
+                          (int)syscall(SYS_getpid), path);
+    syscall(SYS_write, lost_locks, line, (size_t)length);
+    if (!say_where)
+        say_where = (void (*)(int, void *, void *))dlsym(RTLD_DEFAULT, "_Py_DumpTracebackThreads");
+    if (say_where)
+        say_where(lost_locks, NULL, NULL);
+}
+
+int close(int file)
+{
+    if (lost_locks >= 0 && file >= 0) {
+        int saved = errno;
+        tell_lost_lock(file);
+        errno = saved;
+    }
+    return (int)syscall(SYS_close, file);
 }

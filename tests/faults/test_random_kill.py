@@ -30,6 +30,24 @@ def test_without_its_protection_the_drill_reports_a_loss(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @needs_shim
+def test_another_program_that_reads_the_log_costs_nothing(tmp_path: Path) -> None:
+    report = drill_kills(tmp_path / "station", 5, seed=2, reads=True)
+    print(report)
+    assert report.losses == []
+    assert report.reads > 3 and report.backups > 2
+
+
+@pytest.mark.slow
+@needs_shim
+def test_a_service_that_closes_its_live_log_is_reported(tmp_path: Path) -> None:
+    report = drill_kills(
+        tmp_path / "station", 3, seed=2, reads=True, broken="closing", trainings=False
+    )
+    assert any("lost locks" in loss for loss in report.losses)
+
+
+@pytest.mark.slow
+@needs_shim
 @pytest.mark.parametrize("story", ["backup", "labels", "migration"])
 def test_a_command_killed_at_random_moments_loses_nothing(story: str, stations: Stations) -> None:
     report = story_kills.Report()
