@@ -17,12 +17,12 @@ from monitor.attention import Crew
 from monitor.config import Settings, load_settings
 from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
-from monitor.keeping.recovery import note_damage
+from monitor.keeping.recovery import note_damage, open_station
 from monitor.keeping.replaced_log import save_what_is_open
 from monitor.locks import LOCK_NAME, OwnerLock
-from monitor.log.engine import LogError
+from monitor.log.engine import LogError, LogReplaced
 from monitor.notify import notify, watchdog_seconds
-from monitor.resources.cleaning import open_when_there_is_room
+from monitor.resources.cleaning import clean_files, open_when_there_is_room
 from monitor.resources.disk import DiskState, disk_lines
 from monitor.resources.memory import take_few_heaps
 from monitor.resources.power import BATTERY, tend_power
@@ -74,7 +74,7 @@ class Service:
             station = self._open(self._settings)
             if station is None:
                 return True
-            while not (ended := self._run_station(station)) or not self._stop.is_set():
+            while not (ended := self._run_or_rescue(station)) or not self._stop.is_set():
                 if not ended:
                     _leave()
                 station = self._open_anew()
@@ -90,6 +90,12 @@ class Service:
             self._stop,
             lambda: _guarded(lambda: self._web.tend(settings, time.monotonic())),
         )
+
+    def _run_or_rescue(self, station: Station) -> bool:
+        try:
+            return self._run_station(station)
+        except LogReplaced as error:
+            self._begin_anew(station, str(error))
 
     def _run_station(self, station: Station) -> bool:
         """Work until the end or a new config. False if a worker did not end in time."""
@@ -118,11 +124,8 @@ class Service:
         told = 0.0  # of the monotonic clock
         pause = (watchdog_seconds() or 3 * HEARTBEAT_SECONDS) / 3
         while not self._is_ending():
-            if (reason := crew.look(time.monotonic())) is not None:
+            if (reason := station.log.replaced() or crew.look(time.monotonic())) is not None:
                 self._begin_anew(station, reason)
-            if (what := station.log.replaced()) is not None:
-                save_what_is_open(station.log, what, utc_now(), lambda: notify("WATCHDOG=1"))
-                self._begin_anew(station, what)
             if (damage := station.log.damage) is not None:
                 note_damage(station.settings, damage, utc_now())
                 self._begin_anew(station, f"the log is damaged and is restored: {damage}")
@@ -138,19 +141,30 @@ class Service:
 
     def _begin_anew(self, station: Station, reason: str) -> NoReturn:
         """Start this program over in the place of this process, with systemd or without it."""
-        logger.critical("%s. The service begins anew; nothing is lost by that", reason)
+        if (what := station.log.replaced()) is not None:
+            save_what_is_open(station.log, what, utc_now(), partial(self._make_room, station))
+            logger.critical("the service begins anew, for %s", what)
+        else:
+            logger.critical("%s. The service begins anew; nothing is lost by that", reason)
+            self._note_restart(station, reason)
+        _guarded(self._web.end)
+        self._training.end()
+        if self._stop.is_set():
+            _leave(0)
+        _start_over()
+
+    def _make_room(self, station: Station, needed_bytes: int) -> None:
+        clean_files(station.settings, station.disk, needed_bytes=needed_bytes)
+
+    def _note_restart(self, station: Station, reason: str) -> None:
         facts = {"reason": reason, "at": iso_utc(utc_now())}
         note = threading.Thread(
             target=_guarded,
             args=[lambda: station.log.put_state(RESTART_KEY, facts, utc_now())],
             daemon=True,
         )
-        if station.log.replaced() is None:
-            note.start()
-            note.join(NOTE_SECONDS)  # where the log's own disk hangs, it is not noted
-        _guarded(self._web.end)
-        self._training.end()
-        _start_over()
+        note.start()
+        note.join(NOTE_SECONDS)  # where the log's own disk hangs, it is not noted
 
     def _say_alive(self, station: Station, crew: Crew, ticks: Ticks) -> None:
         notify(f"STATUS={_one_line(station)}")
@@ -199,6 +213,8 @@ class Service:
                 return False
             _guarded(station.caution.run_ends)
             _leave(0) if self._stop.is_set() else _start_over()
+        if (what := station.log.replaced()) is not None:
+            self._begin_anew(station, what)
         _guarded(lambda: _end_tidily(station))
         logger.info("station %s has stopped", station.settings.station.name)
         return True
@@ -246,12 +262,12 @@ class Service:
             if settings.database != self._settings.database:
                 raise TrapwatchError("another database.url needs a restart of the service")
             take_cores(settings.classifier)
-            station = Station(settings)
+            station = open_station(settings)
         except TrapwatchError as error:
             reason = "; ".join(str(error).splitlines())
             logger.error("the config was not taken over, the old one stays: %s", reason)
             take_cores(self._settings.classifier)
-            return Station(self._settings)
+            return open_station(self._settings)
         self._settings = settings
         logger.info("the config was read again")
         return station

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from logbook import NOW, frames, item, rows, say, take_in
 
 from monitor.config import Settings
 from monitor.keeping import replaced_log
+from monitor.keeping.backups import back_up
 from monitor.keeping.label_journal import keep_journal
 from monitor.keeping.recovery import make_sound
-from monitor.keeping.replaced_log import save_what_is_open, take_up_copy
+from monitor.keeping.replaced_log import save_what_is_open
 from monitor.keeping.soundness import RESTORED_STATE
-from monitor.log.backup_facts import BackupError, NoRoom
+from monitor.log.backup_facts import BackupError, NoRoom, number_of
 from monitor.log.engine import LogError, LogReplaced, choose_sqlite
 from monitor.log.species_log import SpeciesLog
 
@@ -181,25 +184,49 @@ def test_a_copy_that_finds_no_room_is_told_and_the_service_goes_on(
     assert report["labels"] == 1
 
 
+def test_room_is_made_for_the_copy(
+    opened: SpeciesLog, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_what_is_open, made = SpeciesLog.copy_what_is_open, []
+
+    def full_at_first(log: SpeciesLog, target: Path, is_ending: Callable[[], bool]) -> None:
+        copy_what_is_open(log, target, is_ending)
+        if not made:
+            raise NoRoom("the disk is full")
+
+    monkeypatch.setattr(SpeciesLog, "copy_what_is_open", full_at_first)
+    base.rename(base.with_name("moved.db"))
+    save_what_is_open(opened, "it was deleted", NOW, made.append)
+    assert made[0] > base.with_name("moved.db").stat().st_size
+    assert base.with_name("trapwatch.db.was-open").exists()
+
+
 def test_the_copy_waits_for_a_connection_that_nobody_uses(
     opened: SpeciesLog, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = opened._engine.connect()
     base.rename(base.with_name("moved.db"))
-    monkeypatch.setattr(replaced_log, "PAUSE_SECONDS", 0.01)
-    asked: list[int] = []
+    slept: list[float] = []
 
-    def alive() -> None:
-        asked.append(1)
-        if len(asked) == 3:
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
             used.close()
 
-    save_what_is_open(opened, "it was deleted", NOW, alive)
+    monkeypatch.setattr("monitor.keeping.replaced_log.time.sleep", sleep)
+    save_what_is_open(opened, "it was deleted", NOW)
     assert base.with_name("trapwatch.db.was-open").exists()
-    assert len(asked) >= 3
+    assert slept[:3] == [replaced_log.PAUSE_SECONDS] * 3
 
 
 # ---- the next start ---------------------------------------------------------------------------
+
+
+def started(settings: Settings) -> dict[str, Any]:
+    """What people are told after a start; empty: nothing."""
+    make_sound(settings, NOW)
+    with SpeciesLog(settings.data_directory / "trapwatch.db") as log:
+        return log.state(RESTORED_STATE) or {}
 
 
 def note(base: Path, **facts: object) -> None:
@@ -260,53 +287,79 @@ def test_the_copy_is_used_where_nothing_better_lies_in_its_place(
     change: Callable[[Path], None], words: str, base: Path, copy: Path, settings: Settings
 ) -> None:
     change(base)
-    facts = take_up_copy(settings, NOW)
-    assert facts is not None
+    facts = started(settings)
     assert "nothing is lost" in facts["words"] and words in facts["words"]
     assert [name for _, name in said(base)] == ["fox", "hare"]
     with SpeciesLog(base) as log:
         assert log.counts()["media"] == 5
-        assert log.state(RESTORED_STATE) == facts
+        log.put_state(RESTORED_STATE, {}, NOW)
     assert len(asides(base)) == (change is not gone)
     assert not copy.exists()
-    assert take_up_copy(settings, NOW) is None, "once is enough"
-    assert make_sound(settings, NOW) is None
+    assert started(settings) == {}, "once is enough"
 
 
-def test_what_others_wrote_stays_and_labels_come_together(
+def test_labels_that_others_wrote_come_into_the_copy(
+    base: Path, copy: Path, settings: Settings
+) -> None:
+    with SpeciesLog(base) as log:  # also where the journal does not have it yet
+        say(log, 3, "badger", by="Bob")
+    facts = started(settings)
+    assert "others have written into what lies there now" in facts["words"]
+    assert facts["missing_media"] == 0
+    assert sorted(name for _, name in said(base)) == ["badger", "fox", "hare"]
+    assert asides(base) == [Path(facts["aside"])], "what lay there is kept"
+    with SpeciesLog(base) as log:
+        assert log.counts()["media"] == 5
+
+
+def test_the_one_with_more_frames_is_used_and_labels_come_together(
     base: Path, copy: Path, settings: Settings
 ) -> None:
     with keep_journal(SpeciesLog(base), settings) as log:
         say(log, 3, "badger", by="Bob")
-    facts = take_up_copy(settings, NOW)
-    assert facts is not None and facts["missing_media"] == 2
-    assert "2 frames that had been taken in are not in it" in facts["words"]
-    assert "1 labels came back" in facts["words"]
+        take_in(log, [item(f"other-{n}.jpg") for n in range(4)])
+    note(base, at="2026-05-01T12:00:00.000Z", is_copied=True, media=9)
+    facts = started(settings)
+    assert facts["missing_media"] == 1
+    assert "1 frames that had been taken in are not in the log" in facts["words"]
     assert sorted(name for _, name in said(base)) == ["badger", "fox", "hare"]
     assert asides(base) == [Path(facts["aside"])], "the copy is kept"
     with SpeciesLog(base) as log:
-        assert log.counts()["media"] == 4, "the labelled frame came back without its file"
+        assert log.counts()["media"] == 8, "the labelled frame came back without its file"
         assert min(take_in(log, [item("new.jpg")])) > 1000, "no id is given twice"
 
 
+HOLDS = """
+import sqlite3, sys
+log = sqlite3.connect(sys.argv[1])
+print(log.execute("SELECT count(*) FROM media").fetchone()[0], flush=True)
+sys.stdin.read()
+"""
+
+
 @needs_wal
-def test_a_log_that_others_have_open_stays_where_it_is(
-    base: Path, copy: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-wal",)])
+def test_a_reader_that_stays_does_not_keep_the_copy_out(
+    suffixes: tuple[str, ...], base: Path, settings: Settings, opened: SpeciesLog
 ) -> None:
-    with closing(choose_sqlite().module.connect(base)) as other:
-        other.execute("SELECT count(*) FROM media").fetchone()
-        facts = take_up_copy(settings, NOW)
-        assert facts is not None
-    assert "is left there" in caplog.text
-    assert [name for _, name in said(base)] == ["fox", "hare"], "by the journal"
+    say(opened, 2, "hare")
+    command = [sys.executable, "-c", HOLDS, str(base)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as reader:
+        reader.stdout.readline()
+        for suffix in suffixes:
+            base.with_name(f"{base.name}{suffix}").unlink()
+        save_what_is_open(opened, "it was deleted", NOW)
+        facts = started(settings)
+        assert "nothing is lost" in facts["words"]
+        assert [name for _, name in said(base)] == ["fox", "hare"]
+        reader.stdin.close()
 
 
-def test_a_damaged_copy_is_kept_and_not_used(
-    base: Path, copy: Path, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_copy_is_kept_and_not_used(base: Path, copy: Path, settings: Settings) -> None:
     damaged(copy)
-    facts = take_up_copy(settings, NOW)
-    assert facts is not None and "is not sound and kept as" in facts["words"]
+    facts = started(settings)
+    assert "is not sound" in facts["words"]
     assert [name for _, name in said(base)] == ["fox"]
     assert asides(base) == [Path(facts["aside"])]
 
@@ -316,20 +369,105 @@ def test_a_damaged_copy_is_kept_and_not_used(
     [
         ('{"why": "it was deleted"}', "the service was ended before"),
         ('{"why": "it was deleted", "problem": "no room"}', "could not be copied (no room)"),
-        ('{"why": "it was deleted", "is_copied": true}', "nothing is lost"),
         ("torn", "the files of the log were replaced; what the service had open could not"),
         ("[]", "the files of the log were replaced; what the service had open could not"),
     ],
 )
 def test_without_a_copy_the_log_that_is_there_is_used(
-    text: str, words: str, base: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+    text: str, words: str, base: Path, settings: Settings
 ) -> None:
     (base.parent / "replaced.json").write_text(text)
-    with caplog.at_level(logging.WARNING):
-        facts = take_up_copy(settings, NOW)
-    assert facts is not None and words in facts["words"]
+    facts = started(settings)
+    assert words in facts["words"]
     assert not (base.parent / "replaced.json").exists()
     assert [name for _, name in said(base)] == ["fox"]
+
+
+@pytest.mark.parametrize("change", [gone, empty, damaged, of_another_program])
+def test_without_a_copy_the_backup_is_restored(
+    change: Callable[[Path], None], base: Path, settings: Settings
+) -> None:
+    back_up(settings, NOW)
+    change(base)
+    note(base, at="2026-05-01T12:00:00.000Z", media=5, problem="no room")
+    facts = started(settings)
+    assert "no room" in facts["words"] and "restored from" in facts["words"]
+    assert facts["missing_media"] == 2
+    assert [name for _, name in said(base)] == ["fox"]
+
+
+def test_what_was_decided_is_decided_also_through_a_kill(
+    base: Path, copy: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    damaged(copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(replaced_log, "drop_older_asides", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_sound(settings, NOW)
+    assert not copy.exists()
+    assert "is not sound" in started(settings)["words"]
+
+
+def test_what_a_killed_copying_left_is_swept(base: Path, settings: Settings) -> None:
+    left = base.with_name(".trapwatch.db.was-open.999999999.partial")
+    left.write_bytes(b"half a copy")
+    note(base)
+    started(settings)
+    assert not left.exists()
+
+
+def test_a_restore_by_hand_counts_for_more_than_the_copy(
+    base: Path, copy: Path, settings: Settings, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    backup = base.with_name("backup.db")
+    with SpeciesLog(base) as log:
+        log.backup(backup)
+    code, _, err = run("restore", backup, "--yes")
+    assert code == 0, err
+    assert started(settings) == {}
+    with SpeciesLog(base) as log:
+        assert log.counts()["media"] == 3
+
+
+@needs_wal
+def test_a_log_that_is_a_link_is_watched_where_it_lies(
+    base: Path, settings: Settings, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    base.rename(disk / "log.db")
+    base.symlink_to(disk / "log.db")
+    with keep_journal(SpeciesLog(base), settings) as log:
+        say(log, 2, "hare")
+        (disk / "log.db-wal").unlink()
+        with pytest.raises(LogReplaced, match="was deleted"):
+            log.counts()
+        save_what_is_open(log, "it was deleted", NOW)
+    assert "nothing is lost" in started(settings)["words"]
+    assert base.is_symlink()
+    assert [name for _, name in said(base)] == ["fox", "hare"]
+
+
+def test_files_that_cannot_be_looked_at_are_not_called_deleted(
+    opened: SpeciesLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("monitor.log.open_files.os.stat", hidden)
+    assert opened.replaced() is None
+
+
+def test_the_live_log_is_not_closed_under_the_name_of_a_backup(
+    opened: SpeciesLog, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = tmp_path / "trapwatch-2026-05-01T1200Z.db"
+    os.link(base, backup)
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("it would be closed"))
+    assert number_of(backup) == 0
 
 
 def test_a_log_cannot_be_restored_from_itself(base: Path) -> None:

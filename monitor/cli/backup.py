@@ -71,6 +71,7 @@ def restore(
     Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
     """
     from monitor.keeping.backup_places import mark_of
+    from monitor.keeping.replaced_log import forget_copy
     from monitor.log.restore import drop_older_asides, restore_backup
 
     settings = read_settings(config)
@@ -91,6 +92,7 @@ def restore(
         aside = restore_backup(file, log, utc_now())
         drop_older_asides(log, aside)
         (data / NOTE).unlink(missing_ok=True)  # of a damage that is mended by this
+        forget_copy(log, utc_now())
     if as_json:
         print_json(_values(facts) | {"set_aside": str(aside) if aside else None})
     note(f"{log}: restored" + (f"; the log that was there: {aside}" if aside else ""))

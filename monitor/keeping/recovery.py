@@ -21,24 +21,28 @@ from monitor.alerts import raise_alert
 from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
 from monitor.config import Settings, sqlite_path
 from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
-from monitor.durable import sync
 from monitor.keeping.backup_places import mark_of, newest_good
 from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
-from monitor.keeping.replaced_log import take_up_copy
+from monitor.keeping.replaced_log import choose_log, tell_choice
 from monitor.keeping.soundness import (
     RESTORED_STATE,
     faults_at_start,
     faults_of_log,
     join,
-    log_files,
     with_more,
 )
 from monitor.keeping.soundness import STATE as INTEGRITY
 from monitor.log.backup_facts import NoRoom, is_for_want_of_room, station_of
 from monitor.log.engine import LogDamaged
 from monitor.log.recovery_note import NOTE, Note, read_note, write_note
-from monitor.log.restore import SPARE_BYTES, drop_older_asides, restore_backup
+from monitor.log.restore import (
+    SPARE_BYTES,
+    drop_older_asides,
+    log_files,
+    restore_backup,
+    set_aside,
+)
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelError, ModelStore
 from monitor.station import Station
@@ -85,23 +89,29 @@ def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
     log = sqlite_path(settings.database.url)
     note = read_note(log)
     try:
-        take_up_copy(settings, now)
-        if note is None:
-            (log.parent / NOTE).unlink(missing_ok=True)  # one that cannot be read
-            faults = faults_at_start(settings)
-            if not faults and (why := _bring_labels(settings, log, now)) is not None:
-                faults = [why]
-            if not faults:
-                return None
+        choice = choose_log(settings, now)
+        if note is None and (faults := _faults(settings, log, now)):
             note = _new_note(log, "; ".join(faults), now)
             write_note(log, note)
-        return _recover(settings, log, note, now)
+        report = _recover(settings, log, note, now) if note is not None else None
+        if choice is not None:
+            tell_choice(settings, choice, report["words"] if report is not None else "", now)
+        return report
     except NoRoom as error:
         _wait_for_room(log, str(error))
         raise
     except OSError as error:
         what = f"the damaged log {log} cannot be restored" if note else f"{log} cannot be looked at"
         raise TrapwatchError(f"{what}: {error}; the next start tries it again") from error
+
+
+def _faults(settings: Settings, log: Path, now: datetime) -> list[str]:
+    """What is wrong with the log, in words; where nothing is, labels are brought together."""
+    (log.parent / NOTE).unlink(missing_ok=True)  # one that cannot be read
+    if faults := faults_at_start(settings):
+        return faults
+    why = _bring_labels(settings, log, now)
+    return [why] if why is not None else []
 
 
 def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[str, Any]:
@@ -142,14 +152,6 @@ def _wait_for_room(log: Path, why: str) -> None:
     if note is not None and note.waits_for != why:
         with suppress(OSError):  # the disk may be full to the last byte
             write_note(log, replace(note, waits_for=why))
-
-
-def set_aside(log: Path, aside: Path) -> None:
-    """Give a log and its side files another name; the log itself comes last."""
-    for old, new in zip(log_files(log), log_files(aside), strict=True):
-        if old.exists():
-            os.rename(old, new)
-    sync(log.parent)
 
 
 def _save_last_labels(settings: Settings, aside: Path) -> None:

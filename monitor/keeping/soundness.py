@@ -263,7 +263,8 @@ def with_more(restored: dict[str, Any], outcome: Replayed) -> dict[str, Any]:
         "left_out": [*restored.get("left_out", ()), *outcome.left_out][:MOST_TOLD],
     }
     words = [facts.get("what") or _what_was_done(facts)]
-    words.append(f"{facts['labels']} labels came back from the journal")
+    if facts["labels"] or "what" not in facts:
+        words.append(f"{facts['labels']} labels came back from the journal")
     if facts["waiting"]:
         words.append(f"{facts['waiting']} more wait for frames that are not there yet")
     if facts["left_out"]:
@@ -295,9 +296,3 @@ def _mend_journals(settings: Settings, log: SpeciesLog, now: datetime) -> None:
         except OSError as error:
             unread[str(path)] = in_words(error)
     log.change_state(JOURNAL_STATE, {"unread": unread}, now)
-
-
-def log_files(log: Path) -> list[Path]:
-    """The files of a log in the order in which they are to be moved: the log itself last, for what
-    is left without its write-ahead log is noticed, and the reverse would be mixed up."""
-    return [Path(f"{log}{suffix}") for suffix in ("-wal", "-shm", "-journal", "")]

@@ -32,7 +32,7 @@ from monitor.log.backup_facts import (
     reason,
 )
 from monitor.log.engine import choose_sqlite
-from monitor.log.integrity import faults_in, header_faults, header_of_closed
+from monitor.log.integrity import faults_in, header_faults, header_of_backup
 from monitor.log.recovery_note import why_missing
 
 PAGES = 1024
@@ -160,7 +160,7 @@ def verify(path: Path, shown: Path, is_ending: IsEnding) -> None:
     """Read all of `path`, which people know as `shown`. Raises BackupError."""
     module = choose_sqlite().module
     try:
-        faults = header_faults(header_of_closed(path))
+        faults = header_faults(header_of_backup(path))
         if not faults:
             with closing(open_read_only(path)) as connection:
                 connection.set_progress_handler(lambda: int(is_ending()), OPCODES)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.log.engine import BUSY_SECONDS, LogError, choose_sqlite, in_words, is_damage
-from monitor.log.integrity import MAGIC, header_of_closed
+from monitor.log.integrity import MAGIC, header_of_backup
 
 MOST_BACKUPS = 10_000_000
 """A number above this is no number of a backup: a user of SQLite may have set it."""
@@ -158,7 +158,7 @@ def backups_in(*folders: Path) -> list[Path]:
 def number_of(backup: Path) -> int:
     """The place of a backup in the order of writing, from its header; 0 if it has none."""
     try:
-        header = header_of_closed(backup)
+        header = header_of_backup(backup)
     except OSError:
         return 0
     return _number(int.from_bytes(header[60:64], "big") if header.startswith(MAGIC) else 0)

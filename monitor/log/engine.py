@@ -220,8 +220,8 @@ def refuse_if_replaced(engine: Engine) -> None:
     """Raise LogReplaced if the files that the engine has open are no longer those on the disk."""
     if (what := files_of(engine).replaced()) is not None:
         raise LogReplaced(
-            f"{what} while the log was open; nothing was written. The service opens the log again "
-            "by itself; start any other command once more"
+            f"{what} while the log was open; this step was not written. The service opens the log "
+            "again by itself; start any other command once more"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from monitor.domain import MediaStatus, ModelState, RunState
 from monitor.log.engine import BUSY_SECONDS, HEAD, LogError, choose_sqlite, in_words, is_damage
+from monitor.log.open_files import is_open_here
 from monitor.log.tables import Base
 
 Depth = Literal["schema", "quick", "full"]
@@ -74,13 +75,15 @@ def header_of(path: Path) -> bytes:
     return os.pread(descriptor, HEADER_BYTES, 0)
 
 
-def header_of_closed(path: Path) -> bytes:
-    """The first 100 bytes of a file that this process has not open as a database: a backup, a copy
-    that is being written. Of the log itself only `header_of` may be asked.
+def header_of_backup(path: Path) -> bytes:
+    """The first 100 bytes of a backup, or of a copy that is being written. The log itself may be
+    among the backups under another name: then it is not closed.
 
     Raises:
         OSError: the file cannot be read.
     """
+    if is_open_here(path):
+        return header_of(path)
     with open(path, "rb") as file:
         return file.read(HEADER_BYTES)
 

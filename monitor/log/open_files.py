@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 
 Identity = tuple[int, int]
@@ -21,12 +22,12 @@ class OpenFiles:
     """The log's file and its write-ahead log, as the first connection of an engine opened them.
 
     Args:
-        log: the path of the log.
+        log: the path of the log; SQLite follows links, and keeps side files beside what they name.
     """
 
     def __init__(self, log: Path) -> None:
-        self.log = log
-        self._wal = log.with_name(f"{log.name}-wal")
+        self.log = Path(os.path.realpath(log))
+        self._wal = self.log.with_name(f"{self.log.name}-wal")
         self._opened: dict[Path, Identity] = {}
         self._connections = 0
         self._lock = threading.Lock()
@@ -38,25 +39,31 @@ class OpenFiles:
             if self._connections == 1:
                 found = {path: identity_of(path) for path in (self.log, self._wal)}
                 self._opened = {path: one for path, one in found.items() if one is not None}
+                _open_here.update(self._opened.values())
 
     def disconnected(self) -> None:
         """Note one connection less. SQLite deletes the write-ahead log after the last one."""
         with self._lock:
             self._connections -= 1
             if self._connections == 0:
+                _open_here.subtract(self._opened.values())
                 self._opened = {}
 
     def replaced(self) -> str | None:
-        """Say which file was deleted or replaced since it was opened; None: all are in place."""
+        """Say which file was deleted or replaced since it was opened; None: all are in place, or
+        nobody can tell."""
         for path, opened in self._opened.copy().items():
-            found = identity_of(path)
+            try:
+                found = identity_of(path)
+            except OSError:
+                continue
             if found != opened:
                 return f"{path} was {'deleted' if found is None else 'replaced'} by another program"
         return None
 
     def side_files_of_another_log(self) -> list[Path]:
-        """List what lies beside a log that is not ours and belongs to the one that we have open:
-        whoever opens that log would mix them."""
+        """List our -wal and -shm, where they lie beside a log that is not ours: whoever opens that
+        log would mix them."""
         opened = self._opened
         if self.log not in opened or identity_of(self.log) == opened[self.log]:
             return []
@@ -66,10 +73,19 @@ class OpenFiles:
         return [path for path in (self._wal, shared_memory) if path.exists()]
 
 
+_open_here: Counter[Identity] = Counter()
+"""The files that this process has open through SQLite -> by how many engines."""
+
+
+def is_open_here(path: Path) -> bool:
+    """Whether this process has the file open through SQLite. Raises OSError."""
+    return _open_here[identity_of(path) or (0, 0)] > 0
+
+
 def identity_of(path: Path) -> Identity | None:
-    """Return device and inode of a file; None: it is not there, or cannot be looked at."""
+    """Return device and inode of a file; None: it is not there. Raises OSError."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino

@@ -129,6 +129,20 @@ def try_out(facts: BackupFacts, now: datetime, is_ending: IsEnding) -> None:
         remove_partial(scratch)
 
 
+def set_aside(log: Path, aside: Path) -> None:
+    """Give a log and its side files another name; the log itself comes last."""
+    for old, new in zip(log_files(log), log_files(aside), strict=True):
+        if old.exists():
+            os.rename(old, new)
+    sync(log.parent)
+
+
+def log_files(log: Path) -> list[Path]:
+    """The files of a log in the order in which they are to be moved: the log itself last, for what
+    is left without its write-ahead log is noticed, and the reverse would be mixed up."""
+    return [Path(f"{log}{suffix}") for suffix in ("-wal", "-shm", "-journal", "")]
+
+
 def drop_older_asides(log: Path, kept: Path | None) -> None:
     """Of logs that were set aside, each as large as the log, the newest two of a kind stay.
 
@@ -159,6 +173,7 @@ def put_in_place(partial: Path, log: Path, now: datetime) -> Path | None:
         BackupError: another process has the log open.
         OSError: a file cannot be renamed.
     """
+    log = Path(os.path.realpath(log))  # a link stays a link
     _forget_unfinished(log)
     there = log.exists()
     if there and not header_faults(header_of(log)):

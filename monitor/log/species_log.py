@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sqlalchemy.exc import TimeoutError
+
 from monitor.config import sqlite_path
+from monitor.domain import utc_now
 from monitor.log.act_records import ActQueries
 from monitor.log.alerts import AlertQueries
-from monitor.log.backup import IsEnding, copy_pages, write_backup
+from monitor.log.backup import IsEnding, copy_pages, stamp, write_backup
 from monitor.log.browse import BrowseQueries
 from monitor.log.deployment_acts import DeploymentActs
 from monitor.log.detections import DetectionQueries
 from monitor.log.effort import EffortQueries
-from monitor.log.engine import BUSY_SECONDS, files_of, open_migrated, refuse_if_replaced
+from monitor.log.engine import BUSY_SECONDS, LogError, files_of, open_migrated, refuse_if_replaced
 from monitor.log.figures import FigureQueries
 from monitor.log.labels import LabelQueries
 from monitor.log.learning import LearningQueries, StatusQueries
@@ -85,7 +89,9 @@ class SpeciesLog(
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; no file of ours stays beside a log that is another one."""
+        with suppress(OSError):
+            self.set_side_files_aside()
         self._engine.dispose()
 
     def replaced(self) -> str | None:
@@ -103,10 +109,31 @@ class SpeciesLog(
         with self._driver() as connection:
             copy_pages(connection, self.path, target, 0, is_ending)
 
-    def set_side_files_aside(self, name: str) -> None:
-        """Give another log's side files, which are ours, another name: see `OpenFiles`."""
-        for path in files_of(self._engine).side_files_of_another_log():
-            path.rename(path.with_name(f"{name}{path.name.removeprefix(self.path.name)}"))
+    def size_of_what_is_open(self) -> tuple[int, int]:
+        """Return how many media, and how many bytes, are in the files that this log has open.
+
+        Raises:
+            LogReplaced: every connection is in use at this moment.
+        """
+        questions = (
+            "SELECT count(*) FROM media",
+            "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+        )
+        with self._driver() as connection:
+            media, size = (int(connection.execute(sql).fetchone()[0]) for sql in questions)
+        return media, size
+
+    def set_side_files_aside(self) -> None:
+        """Give our -wal and -shm another name, where they lie beside a log that is not ours.
+
+        Raises:
+            OSError: they cannot be renamed.
+        """
+        files = files_of(self._engine)
+        for path in files.side_files_of_another_log():
+            suffix = path.name.removeprefix(files.log.name)
+            aside = f"{files.log.name}.replaced-{stamp(utc_now())}-{os.getpid()}{suffix}"
+            os.rename(path, path.with_name(aside))
 
     def checkpoint(self) -> None:
         """Write the WAL back into the database file and empty it, if nobody reads just then:
@@ -133,7 +160,11 @@ class SpeciesLog(
     @contextmanager
     def _driver(self) -> Iterator[Any]:
         """The connection below SQLAlchemy, outside any transaction."""
-        with self._engine.connect() as connection:
+        try:
+            opened = self._engine.connect()
+        except TimeoutError as error:
+            raise LogError(f"the log {self.path}: all connections are in use") from error
+        with opened as connection:
             driver = connection.connection.driver_connection
             try:
                 yield driver

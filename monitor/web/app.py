@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
@@ -30,8 +30,14 @@ class _Guarded(FastAPI):
         return Guard(super().build_middleware_stack(), self.state.door, self.state.limits)
 
 
-def create_app(parts: Parts, limits: Limits = Limits()) -> FastAPI:
-    """The web of one station. `parts` stays the caller's, to be closed after the server ended."""
+def create_app(
+    parts: Parts, limits: Limits = Limits(), end: Callable[[], object] = lambda: None
+) -> FastAPI:
+    """The web of one station. `parts` stays the caller's, to be closed after the server ended.
+
+    Args:
+        end: called when the pages cannot go on.
+    """
     app = _Guarded(
         title="trapwatch",
         version=__version__,
@@ -41,7 +47,7 @@ def create_app(parts: Parts, limits: Limits = Limits()) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.state.parts, app.state.limits = parts, limits
+    app.state.parts, app.state.limits, app.state.end = parts, limits, end
     app.state.door = Door(parts.accounts, parts.settings.web, parts.clock)
     app.state.monitoring = monitoring.Monitoring(parts)
     tell_problems(app)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from monitor.domain import TrapwatchError
 from monitor.images.pictures import PictureMissing
+from monitor.log.engine import LogReplaced
 from monitor.log.reference import NoSuchMedia
 from monitor.log.species import UnknownSpecies
 from monitor.web.rendering import page
@@ -46,6 +47,12 @@ def tell_problems(app: FastAPI) -> None:
             for fault in error.errors()
         ]
         return answer(request, 422, "; ".join(faults))
+
+    @app.exception_handler(LogReplaced)
+    def another_log(request: Request, error: LogReplaced) -> Response:
+        logger.critical("%s. The pages end, and are to be started again", error)
+        request.app.state.end()
+        return answer(request, 503, str(error))
 
     @app.exception_handler(TrapwatchError)
     def in_words(request: Request, error: TrapwatchError) -> Response:

@@ -56,10 +56,11 @@ def serve(
             "Set one first: trapwatch web password (or leave web.host at 127.0.0.1)"
         )
     context = tls_context(web)
+    end = stop or threading.Event()
     with _listening(web.host, web.port) as sock, closing(open_parts(settings)) as parts:
         server = _Server(
             uvicorn.Config(
-                create_app(parts, limits),
+                create_app(parts, limits, end.set),
                 loop="asyncio",
                 http=Connections(limits).protocol,  # type: ignore[arg-type]  # it is only called
                 ws="none",
@@ -75,12 +76,14 @@ def serve(
                 timeout_graceful_shutdown=END_SECONDS,
                 h11_max_incomplete_event_size=MOST_HEAD_BYTES,
             ),
-            stop or threading.Event(),
+            end,
             context,
             _url(web, sock),
         )
         with ending_on_signals(server.stop) if stop is None else nullcontext():
             server.run(sockets=[sock])
+        if (what := parts.log.replaced()) is not None:
+            raise CannotServe(f"{what} while the pages were served; start them again")
     logger.info("the pages are closed")
 
 

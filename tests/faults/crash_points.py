@@ -210,6 +210,11 @@ def _backed_up(drill: Drill, zygote: Zygote) -> None:
     _once(drill, zygote, "backup", str(drill.root / "backup.db"))
 
 
+def _a_copy_beside_a_backup(drill: Drill, zygote: Zygote) -> None:
+    _backed_up(drill, zygote)
+    _once(drill, zygote, "replace-log")
+
+
 ONCE, TRAIN = ("run", "--once"), ("train", "--force")
 REVIEW = Scenario("seen", ("review",))
 TELL = Scenario("seen", ("tell",))
@@ -304,8 +309,11 @@ SCENARIOS: dict[str, Scenario] = {
     "images.picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
     "keeping.replaced_log.save_what_is_open": Scenario("labelled", ("replace-log",)),
     "log.species_log.SpeciesLog.set_side_files_aside": Scenario("labelled", ("replace-log",)),
-    "keeping.replaced_log._decide": Scenario("labelled", ONCE, _others_write_into_another_log),
-    "keeping.recovery.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
+    "keeping.replaced_log.choose_log": Scenario("labelled", ONCE, _others_write_into_another_log),
+    "keeping.replaced_log.forget_copy": Scenario(
+        "labelled", ("restore", "{root}/backup.db", "--yes"), _a_copy_beside_a_backup
+    ),
+    "log.restore.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
     "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }
 """Place -> how it is reached. The test compares the keys with what the code holds."""

@@ -284,3 +284,46 @@ def test_a_log_whose_files_are_replaced_is_opened_again_and_nothing_is_lost(
     assert foreign.read(watched.log, "PRAGMA integrity_check") == "ok"
     assert losses(drill) == []
     assert not list(drill.data.glob("*.was-open")) and not (drill.data / "replaced.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("replace", ["all deleted", "older log in its place"])
+def test_a_signal_right_after_does_not_come_before_the_rescue(
+    replace: str, number: signal.Signals, watched: Watched, ears: Ears
+) -> None:
+    drill = watched.drill
+    drill.configure(enabled=False)
+    for _ in range(3):
+        watched.add_frame()
+    with running(drill, ears) as service:
+        wait_until(lambda: watched.log.exists() and watched.media() == 3)
+        watched.command("backup", str(drill.root / "older.db"))
+        watched.add_frame()
+        wait_until(lambda: watched.media() == 4)
+        (drill.frames / "north" / "F0004.JPG").unlink()
+        DEEDS[replace](watched)
+        service.send_signal(number)
+        if number is signal.SIGHUP:
+            ears.hear(60, until="READY=1")
+            wait_until(lambda: watched.media() == 4)
+            assert stopped(service) == 0
+        assert service.wait(20) == 0
+    assert drill.trapwatch("run", "--once").returncode == 0
+    assert watched.media() == 4
+    words = json.loads(watched.command("status", "--json"))["log"]["recovery"]["words"]
+    assert "nothing is lost" in words
+    assert losses(drill) == []
+
+
+def test_pages_that_are_served_alone_end_when_their_log_is_replaced(watched: Watched) -> None:
+    drill, port = watched.drill, free_port()
+    drill.configure(port=port)
+    watched.add_frame()
+    assert drill.trapwatch("run", "--once").returncode == 0
+    with drill.service(command=drill.command("web")) as pages:
+        wait_until(lambda: page(port, "api/v1/sightings"), 60)
+        os.rename(watched.log, drill.root / "moved.db")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/sightings", timeout=60)
+        assert pages.wait(20) == 1
+    assert "start them again" in drill.output.read_text()
