@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,10 +27,15 @@ from monitor.resources.limited import Hangs, limited
 
 LOOKED_AT_HERE = ("disk", "model", "damage", "clock", "folders")
 """Checks of the health that the doctor makes itself."""
+Look = Callable[[Settings], Iterator[Check]]
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Every check, in the order in which a station needs them. Never raises."""
+def examine(settings: Settings, more: Sequence[Look] = ()) -> list[Check]:
+    """Every check, in the order in which a station needs them. Never raises.
+
+    Args:
+        more: checks of rooms above this one; made last.
+    """
     checks: list[Check] = []
     for look in (
         _config,
@@ -48,7 +53,7 @@ def examine(settings: Settings) -> list[Check]:
         look_at_model,
         _power,
         _service,
-        _web,
+        *more,
     ):
         try:
             checks += look(settings)
@@ -157,7 +162,7 @@ def _look_at_folder(folder: Path) -> Check:
 def _power(settings: Settings) -> Iterator[Check]:
     if settings.classifier.rest_below_battery_percent is None:
         return
-    from monitor.resources.power import read_battery
+    from monitor.resources.battery import read_battery
 
     battery = read_battery()
     if battery is None:
@@ -189,24 +194,3 @@ def _service(settings: Settings) -> Iterator[Check]:
         if reason.check not in LOOKED_AT_HERE:
             state = FAIL if reason.level is Level.FAILING else WARN
             yield Check(state, reason.check, reason.words, reason.advice)
-
-
-def _web(settings: Settings) -> Iterator[Check]:
-    web = settings.web
-    if not web.enabled:
-        yield Check(OK, "pages", "not served (web.enabled)")
-        return
-    from monitor.web.accounts import Accounts
-    from monitor.web.server import is_safe_to_bind, tls_context
-
-    is_tls = tls_context(web) is not None
-    address = f"{'https' if is_tls else 'http'}://{web.host}:{web.port}"
-    accounts_exist = Accounts(settings.data_directory).exist()
-    if not is_safe_to_bind(web.host, accounts_exist=accounts_exist):
-        advice = "trapwatch web password, or set web.host to 127.0.0.1"
-        yield Check(FAIL, "pages", f"{address}: others could come in, no password is set", advice)
-    elif not is_tls and not is_safe_to_bind(web.host, accounts_exist=False):
-        advice = "set web.certificate and web.key"
-        yield Check(WARN, "pages", f"{address}: whoever listens can read passwords", advice)
-    else:
-        yield Check(OK, "pages", address)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from monitor.config import Settings
 from monitor.domain import TrapwatchError, utc_now
-from monitor.keeping.recovery import open_station
 from monitor.keeping.soundness import keep_together
 from monitor.locks import LOCK_NAME, OwnerLock
+from monitor.opening import open_station
 from monitor.resources.processor import be_nice, take_cores
 from monitor.resources.rest import CLASSIFY, INTAKE, resting_lines
 from monitor.station import Station

@@ -17,11 +17,12 @@ from monitor.attention import Crew
 from monitor.config import Settings, load_settings
 from monitor.domain import TrapwatchError, iso_utc, utc_now
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
-from monitor.keeping.recovery import note_damage, open_station
+from monitor.keeping.recovery import note_damage
 from monitor.keeping.replaced_log import save_what_is_open
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError, LogReplaced
 from monitor.notify import notify, watchdog_seconds
+from monitor.opening import open_station
 from monitor.resources.cleaning import clean_files, open_when_there_is_room
 from monitor.resources.disk import DiskState, disk_lines
 from monitor.resources.memory import take_few_heaps

@@ -14,7 +14,7 @@ from monitor.clocks import clock_problem
 from monitor.config import Settings
 from monitor.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.domain import iso_utc, parse_iso_utc, utc_now
-from monitor.effort.silence import Rule, lasting_silence, usual_gap_days
+from monitor.effort.silent_deployments import silent_deployments
 from monitor.health.verdict import health_of
 from monitor.keeping.backups import STATE as BACKUP
 from monitor.keeping.backups import backup_lines
@@ -22,11 +22,10 @@ from monitor.learning import learning_lines, learning_of
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
-from monitor.log.today import HABIT_DAYS, LastFrame
 from monitor.log.versions import VersionRow
 from monitor.resources.disk import DiskGuard, DiskState
 from monitor.resources.rest import resting_lines
-from monitor.scheduler import training_due_at, training_facts
+from monitor.training.schedule import training_due_at, training_facts
 
 MOST_SILENT_LINES = 10
 TOLD_ABOVE = ("workers", "folders", "disk", "clock")
@@ -170,42 +169,6 @@ def _is_told(reason: dict[str, Any], backup: dict[str, Any]) -> bool:
 def start_of_day(now: datetime, zone: ZoneInfo) -> datetime:
     """When today began at the station."""
     return datetime.combine(now.astimezone(zone).date(), time(), zone)
-
-
-def silent_deployments(log: SpeciesLog, now: datetime, rule: Rule = Rule()) -> list[dict[str, Any]]:
-    """Deployments that sent nothing for far longer than they are used to, or nothing since they
-    were put up; the latest to fall silent first. Those that have ended are not expected to."""
-    last = {
-        frame: at
-        for frame in log.last_frames(iso_utc(now))
-        if (at := _last_sign(frame)) is not None and now - at > rule.after
-    }
-    longest = rule.gaps * timedelta(days=HABIT_DAYS)  # no habit can be longer: it is not asked for
-    habits = log.days_with_frames(frame for frame, at in last.items() if now - at <= longest)
-    silent = []
-    for frame, at in sorted(last.items(), key=lambda pair: pair[1], reverse=True):
-        end, days = frame.end_at, habits.get(frame.deployment)
-        ends = parse_iso_utc(end) if end is not None else None
-        if lasting_silence(at, ends, days or (), now, rule) is not None:
-            silent.append(
-                {
-                    "deployment": frame.deployment,
-                    "last_frame_at": frame.captured_at,
-                    "start_at": frame.start_at,
-                    "silent_days": (now - at).days,
-                    "usual_gap_days": usual_gap_days(days) if days is not None else None,
-                }
-            )
-    return silent
-
-
-def _last_sign(frame: LastFrame) -> datetime | None:
-    """Its last frame, or when it was put up; None: it is not known when to expect anything."""
-    if frame.captured_at is not None:
-        return parse_iso_utc(frame.captured_at)
-    if frame.start_at is not None and not frame.has_sent:
-        return parse_iso_utc(frame.start_at)
-    return None
 
 
 def _silent_line(silent: dict[str, Any]) -> str:

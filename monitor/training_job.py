@@ -20,8 +20,8 @@ from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
 from monitor.resources.processor import take_cores
 from monitor.resources.rest import TRAIN
-from monitor.scheduler import TrainingFacts, is_due, training_due_at, training_facts
 from monitor.station import Station
+from monitor.training.schedule import TrainingFacts, is_due, training_due_at, training_facts
 
 if TYPE_CHECKING:
     from monitor.training.run import TrainingOutcome

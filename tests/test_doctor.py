@@ -20,6 +20,7 @@ from monitor.options import backbone_options
 from monitor.resources.limited import Hangs
 from monitor.status import status_lines, status_of
 from monitor.web.accounts import Accounts
+from monitor.web.doctor import look_at_pages
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ def test_status_tells_the_engine(settings: Settings) -> None:
 def of_web(settings: Settings, **web: object) -> Check:
     """What the doctor says of the pages, served like this."""
     changed = settings.model_copy(update={"web": settings.web.model_copy(update=web)})
-    return finding(examine(changed), "pages")
+    return finding(examine(changed, [look_at_pages]), "pages")
 
 
 def test_pages_that_others_could_reach_need_a_password_and_want_a_certificate(

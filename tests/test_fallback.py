@@ -23,7 +23,7 @@ from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.models import HEAD_FILE, ModelDamaged, ModelStore
 from monitor.resources.cleaning import weights_to_drop
-from monitor.scheduler import training_facts
+from monitor.training.schedule import training_facts
 
 EAGER = "import monitor.alerts.watching; monitor.alerts.watching.LOOK_SECONDS = 1.0"
 """Run in a service before its start: it looks each second for what people should be told."""

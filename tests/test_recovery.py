@@ -22,7 +22,7 @@ from monitor.domain import TrapwatchError
 from monitor.keeping import recovery
 from monitor.keeping.backups import back_up
 from monitor.keeping.label_journal import keep_journal, records_of
-from monitor.keeping.recovery import adopt_models, make_sound, note_damage, open_station
+from monitor.keeping.recovery import adopt_models, make_sound, note_damage
 from monitor.keeping.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.log.backup import write_backup
 from monitor.log.backup_facts import NoRoom
@@ -31,6 +31,7 @@ from monitor.log.integrity import faults_of
 from monitor.log.restore import SPARE_BYTES
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.models import ModelStore
+from monitor.opening import open_station
 from monitor.resources import cleaning
 from monitor.resources.cleaning import open_when_there_is_room
 from monitor.status import status_lines, status_of

@@ -26,7 +26,7 @@ from monitor.log.media import BatchResult
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
-from monitor.scheduler import (
+from monitor.training.schedule import (
     TrainingFacts,
     is_due,
     training_due_at,

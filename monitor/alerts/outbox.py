@@ -23,8 +23,8 @@ from monitor.alerts.sending import Message, NotSent, send
 from monitor.config import Settings
 from monitor.domain import iso_utc, parse_iso_utc
 from monitor.log.alerts import LONGEST_PAUSE, DueDelivery, NewAlert
+from monitor.log.context import Context
 from monitor.log.species_log import SpeciesLog
-from monitor.station import Station
 
 logger = logging.getLogger(__name__)
 
@@ -119,27 +119,27 @@ class Courier(threading.Thread):
     """
 
     def __init__(
-        self, station: Station, name: str, url: SecretStr, is_ending: IsEnding, gets_through: bool
+        self, context: Context, name: str, url: SecretStr, is_ending: IsEnding, gets_through: bool
     ) -> None:
         super().__init__(name=f"alerts over {name}", daemon=True)
         self.channel, self.news = name, list[tuple[datetime, str | None]]()
-        self._station, self._url, self._is_ending = station, url, is_ending
+        self._context, self._url, self._is_ending = context, url, is_ending
         self._gets_through = gets_through
 
     def run(self) -> None:
         """Until all is sent, something fails, or the service ends."""
-        log = self._station.log
+        log = self._context.log
         try:
-            for due in log.deliveries_due(self._station.clock(), AT_ONCE, self.channel):
+            for due in log.deliveries_due(self._context.clock(), AT_ONCE, self.channel):
                 if self._is_ending() or not self._deliver(due):
                     return
         except Exception:  # the edge of a thread
             logger.exception("the alerts over %s are tried again", self.channel)
 
     def _deliver(self, due: DueDelivery) -> bool:
-        log, clock = self._station.log, self._station.clock
+        log, clock = self._context.log, self._context.clock
         try:
-            send(self._url, message_of(self._station.settings, log, due))
+            send(self._url, message_of(self._context.settings, log, due))
         except NotSent as error:
             now = clock()
             self.news.append((now, str(error)))
@@ -176,29 +176,29 @@ class Outbox:
         self._couriers: dict[str, Courier] = {}
         self._wait_seconds = wait_seconds
 
-    def send(self, station: Station, is_ending: IsEnding = lambda: False) -> None:
+    def send(self, context: Context, is_ending: IsEnding = lambda: False) -> None:
         """Send what is due over every channel, and remember how they do."""
-        before = station.log.state(STATE_KEY) or {}
-        if not station.settings.alerts.is_on:
+        before = context.log.state(STATE_KEY) or {}
+        if not context.settings.alerts.is_on:
             if before.get("failing"):
-                station.log.put_state(STATE_KEY, {"failing": {}}, station.clock())
+                context.log.put_state(STATE_KEY, {"failing": {}}, context.clock())
             return
         try:
-            channels = channels_of(station.settings)
+            channels = channels_of(context.settings)
         except ChannelsError as error:
             if before.get("failing") != {ADDRESSES: str(error)}:
                 logger.error("%s", error)
                 facts = before | {"failing": {ADDRESSES: str(error)}}
-                station.log.put_state(STATE_KEY, facts, station.clock())
+                context.log.put_state(STATE_KEY, facts, context.clock())
             return
         standings = _standings(before, channels)
-        for name in station.log.channels_due(station.clock()):
+        for name in context.log.channels_due(context.clock()):
             if name in channels and name not in self._couriers:
                 works = standings.get(name, Standing()).failing_since is None
-                self._couriers[name] = Courier(station, name, channels[name], is_ending, works)
+                self._couriers[name] = Courier(context, name, channels[name], is_ending, works)
                 self._couriers[name].start()
         self._wait(is_ending)
-        self._conclude(station, channels, standings, before)
+        self._conclude(context, channels, standings, before)
 
     def _wait(self, is_ending: IsEnding) -> None:
         deadline = time.monotonic() + self._wait_seconds
@@ -208,12 +208,12 @@ class Outbox:
 
     def _conclude(
         self,
-        station: Station,
+        context: Context,
         channels: Channels,
         standings: dict[str, Standing],
         before: Mapping[str, Any],
     ) -> None:
-        now = station.clock()
+        now = context.clock()
         recovered = []
         for name, courier in list(self._couriers.items()):
             is_done, standing = not courier.is_alive(), standings.get(name, Standing())
@@ -230,15 +230,15 @@ class Outbox:
                 del self._couriers[name]
         for name in recovered:
             logger.info("alerts get through over %s again", shown(name, channels))
-            station.log.wake_deliveries(name, now)
+            context.log.wake_deliveries(name, now)
         for name, standing in standings.items():
             if standing.failing_since is not None:
-                _bound(station.log, name)
-        self._remember(station, channels, standings, before, now)
+                _bound(context.log, name)
+        self._remember(context, channels, standings, before, now)
 
     def _remember(
         self,
-        station: Station,
+        context: Context,
         channels: Channels,
         standings: dict[str, Standing],
         before: Mapping[str, Any],
@@ -248,7 +248,7 @@ class Outbox:
         for name in silent:
             standings[name] = replace(standings[name], told=True)
         alerts = [_of_channel(name, channels, standings[name]) for name in silent]
-        if "channel" in station.settings.alerts.leave_out:
+        if "channel" in context.settings.alerts.leave_out:
             alerts = []
         _say(standings, channels, before)
         facts = {
@@ -260,7 +260,7 @@ class Outbox:
             "channels": {name: asdict(one) for name, one in standings.items()},
         }
         if facts != before:
-            station.log.add_alerts(alerts, works, now, STATE_KEY, facts)
+            context.log.add_alerts(alerts, works, now, STATE_KEY, facts)
 
 
 def _bound(log: SpeciesLog, channel: str) -> None:
@@ -295,6 +295,6 @@ def _of_channel(name: str, channels: Channels, standing: Standing) -> NewAlert:
 OUTBOX = Outbox()
 
 
-def send_what_waits(station: Station, is_ending: IsEnding = lambda: False) -> None:
+def send_what_waits(context: Context, is_ending: IsEnding = lambda: False) -> None:
     """A duty: see Outbox.send."""
-    OUTBOX.send(station, is_ending)
+    OUTBOX.send(context, is_ending)

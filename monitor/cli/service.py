@@ -59,8 +59,9 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     from monitor.doctor import examine
     from monitor.health.check import FAIL
+    from monitor.web.doctor import look_at_pages
 
-    checks = examine(read_settings(config, thorough=True))
+    checks = examine(read_settings(config, thorough=True), [look_at_pages])
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

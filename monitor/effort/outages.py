@@ -6,19 +6,19 @@ import logging
 from collections.abc import Callable
 
 from monitor.clocks import clock_problem
-from monitor.station import Station
+from monitor.log.context import Context
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3600.0
 
 
-def propose_outages(station: Station, is_ending: Callable[[], bool] = lambda: False) -> None:
+def propose_outages(context: Context, is_ending: Callable[[], bool] = lambda: False) -> None:
     """Look at every camera. With a clock that cannot be right nobody is silent."""
-    now = station.clock()
-    if is_ending() or clock_problem(now, station.log.newest_written_at()) is not None:
+    now = context.clock()
+    if is_ending() or clock_problem(now, context.log.newest_written_at()) is not None:
         return
-    proposed, changed = station.log.propose_outages(now, station.settings.effort.rule)
+    proposed, changed = context.log.propose_outages(now, context.settings.effort.rule)
     if proposed or changed:
         logger.info(
             "outages: %d proposed, %d ended or withdrawn; see: trapwatch deployments outage list",

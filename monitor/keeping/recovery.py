@@ -17,10 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.alerts import raise_alert
-from monitor.alerts.watching import STATE_KEY as ALERTS_SEEN
 from monitor.config import Settings, sqlite_path
-from monitor.domain import ModelState, TrapwatchError, iso_utc, utc_now
+from monitor.domain import ModelState, TrapwatchError, iso_utc
 from monitor.keeping.backup_places import mark_of, newest_good
 from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
@@ -34,7 +32,6 @@ from monitor.keeping.soundness import (
 )
 from monitor.keeping.soundness import STATE as INTEGRITY
 from monitor.log.backup_facts import NoRoom, is_for_want_of_room, station_of
-from monitor.log.engine import LogDamaged
 from monitor.log.recovery_note import NOTE, Note, read_note, write_note
 from monitor.log.restore import (
     SPARE_BYTES,
@@ -45,29 +42,11 @@ from monitor.log.restore import (
 )
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelError, ModelStore
-from monitor.station import Station
 
 logger = logging.getLogger(__name__)
 
-SUBJECT = "the log was restored"
+Tell = Callable[[SpeciesLog, dict[str, Any]], None]
 FOUND = "found in the models directory when the log was restored"
-
-
-def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Station:
-    """The station, its log made sound first if it is not.
-
-    Call it only as the owner of the log (see `locks`).
-
-    Raises:
-        TrapwatchError: as Station; or the log could not be restored, with the reason.
-    """
-    make_sound(settings, clock())
-    try:
-        return Station(settings, clock)
-    except LogDamaged as error:
-        note_damage(settings, str(error), clock())
-    make_sound(settings, clock())
-    return Station(settings, clock)
 
 
 def note_damage(settings: Settings, why: str, now: datetime) -> None:
@@ -77,8 +56,13 @@ def note_damage(settings: Settings, why: str, now: datetime) -> None:
         write_note(log, _new_note(log, why, now))
 
 
-def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
+def make_sound(
+    settings: Settings, now: datetime, tell: Tell = lambda log, report: None
+) -> dict[str, Any] | None:
     """Restore the log if it is broken, or if that was begun; bring the labels together.
+
+    Args:
+        tell: called with the restored log and what was done, before the recovery counts as done.
 
     Returns:
         what was done, as `trapwatch status --json` tells it; None if the log was sound.
@@ -93,7 +77,7 @@ def make_sound(settings: Settings, now: datetime) -> dict[str, Any] | None:
         if note is None and (faults := _faults(settings, log, now)):
             note = _new_note(log, "; ".join(faults), now)
             write_note(log, note)
-        report = _recover(settings, log, note, now) if note is not None else None
+        report = _recover(settings, log, note, now, tell) if note is not None else None
         if choice is not None:
             tell_choice(settings, choice, report["words"] if report is not None else "", now)
         return report
@@ -114,7 +98,9 @@ def _faults(settings: Settings, log: Path, now: datetime) -> list[str]:
     return [why] if why is not None else []
 
 
-def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[str, Any]:
+def _recover(
+    settings: Settings, log: Path, note: Note, now: datetime, tell: Tell
+) -> dict[str, Any]:
     logger.error("the log %s is damaged: %s. It is set aside and restored", log, note.why)
     aside = log.with_name(note.aside)
     if log.exists() and not aside.exists():
@@ -141,7 +127,7 @@ def _recover(settings: Settings, log: Path, note: Note, now: datetime) -> dict[s
         kept = os.fspath(aside) if aside.exists() else None
         facts = {"at": note.at, "why": note.why, "aside": kept, "backup": note.backup}
         report = with_more({**facts, "models": models}, join(settings, opened, now))
-        _tell(opened, settings, report, now)
+        _tell(opened, report, now, tell)
     (log.parent / NOTE).unlink(missing_ok=True)
     return report
 
@@ -240,18 +226,13 @@ def _figures(card: dict[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _tell(log: SpeciesLog, settings: Settings, report: dict[str, Any], now: datetime) -> None:
+def _tell(log: SpeciesLog, report: dict[str, Any], now: datetime, tell: Tell) -> None:
     """Say it wherever people look."""
     logger.error("%s", report["words"])
     log.put_state(RESTORED_STATE, report, now)
     told = log.state(INTEGRITY) or {}
     log.put_state(INTEGRITY, told | {"problem": None, "restored_at": iso_utc(now)}, now)
-    if log.state(ALERTS_SEEN) is not None:
-        return  # whoever looks for news finds it; in a log that begins anew he would not
-    try:
-        raise_alert(log, settings, "restored", str(report["at"]), SUBJECT, report["words"], now)
-    except TrapwatchError as error:  # the log is sound again, whoever is told of it
-        logger.error("nobody could be told: %s", error)
+    tell(log, report)
 
 
 def _new_note(log: Path, why: str, now: datetime) -> Note:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from monitor.config import Settings, sqlite_path
 from monitor.domain import iso_utc, parse_iso_utc
@@ -30,13 +30,13 @@ from monitor.keeping.label_journal import (
     write_journals,
 )
 from monitor.log.backup_facts import backups_in
+from monitor.log.context import Context
 from monitor.log.engine import LogError
 from monitor.log.integrity import faults_of
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
 from monitor.log.upgrading import FOLDER
 from monitor.resources.limited import limited
-from monitor.station import Station
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,14 @@ MOST_TOLD = 10
 CLOCK_TOLERANCE = timedelta(hours=1)
 
 IsEnding = Callable[[], bool]
+
+
+class JournalContext(Context, Protocol):
+    """What bringing the journals up to date works with."""
+
+    @property
+    def quiet(self) -> bool:
+        """True once all that is in the folders was taken in."""
 
 
 def faults_at_start(settings: Settings) -> list[str]:
@@ -125,27 +133,27 @@ def _differences(journal: Path, log: SpeciesLog, settings: Settings) -> list[str
         return []
 
 
-def check_soundness(station: Station, is_ending: IsEnding = lambda: False) -> None:
+def check_soundness(context: Context, is_ending: IsEnding = lambda: False) -> None:
     """The duty: look at the log if that is due. What is found ends in `log.damage`, and the service
     restores the log then."""
-    now = station.clock()
-    told = station.log.state(STATE) or {}
+    now = context.clock()
+    told = context.log.state(STATE) or {}
     looks = {name: int(told.get(name, 0)) + 1 for name in ("quick_looks", "full_looks")}
     is_full = is_check_due(told.get("full_at"), FULL_EVERY, now, looks["full_looks"])
     if is_full or is_check_due(told.get("quick_at"), QUICK_EVERY, now, looks["quick_looks"]):
-        if faults := faults_of_log(station.settings, thorough=is_full, second=True):
+        if faults := faults_of_log(context.settings, thorough=is_full, second=True):
             words = "; ".join(faults)
-            logger.error("the log %s is damaged: %s", station.log.path, words)
-            station.log.damage = words
+            logger.error("the log %s is damaged: %s", context.log.path, words)
+            context.log.damage = words
             return
         told |= {"quick_at": iso_utc(now), "problem": None}
         looks["quick_looks"] = 0
         if is_full:
             told |= {"full_at": iso_utc(now)}
             looks["full_looks"] = 0
-    station.log.put_state(STATE, told | looks, now)
-    if is_full or (station.log.state(JOURNAL_STATE) or {}).get("unread"):
-        _mend_journals(station.settings, station.log, now)
+    context.log.put_state(STATE, told | looks, now)
+    if is_full or (context.log.state(JOURNAL_STATE) or {}).get("unread"):
+        _mend_journals(context.settings, context.log, now)
 
 
 def is_check_due(last: str | None, every: timedelta, now: datetime, looks: int = 0) -> bool:
@@ -161,23 +169,23 @@ def is_check_due(last: str | None, every: timedelta, now: datetime, looks: int =
     return ago >= every or ago < -CLOCK_TOLERANCE
 
 
-def keep_together(station: Station, is_ending: IsEnding = lambda: False) -> None:
+def keep_together(context: JournalContext, is_ending: IsEnding = lambda: False) -> None:
     """The duty: bring the journals up to date, and labels that only they have into the log once
     their media were taken in."""
-    problems = _write_journals(station)
-    if (is_apart(station.log) and _may_have_come(station)) or _may_join(station.log, problems):
-        now = station.clock()
-        outcome = join(station.settings, station.log, now)
-        if restored := station.log.state(RESTORED_STATE):
-            station.log.put_state(RESTORED_STATE, with_more(restored, outcome), now)
-        note = {"waiting": outcome.waiting, "media": station.log.counts()["media"], "apart": False}
-        station.log.change_state(JOURNAL_STATE, note | {"at": iso_utc(now)}, now)
+    problems = _write_journals(context)
+    if (is_apart(context.log) and _may_have_come(context)) or _may_join(context.log, problems):
+        now = context.clock()
+        outcome = join(context.settings, context.log, now)
+        if restored := context.log.state(RESTORED_STATE):
+            context.log.put_state(RESTORED_STATE, with_more(restored, outcome), now)
+        note = {"waiting": outcome.waiting, "media": context.log.counts()["media"], "apart": False}
+        context.log.change_state(JOURNAL_STATE, note | {"at": iso_utc(now)}, now)
 
 
-def _write_journals(station: Station) -> list[str]:
+def _write_journals(context: Context) -> list[str]:
     """What is wrong with the journals, in words; told where it changes."""
-    log, settings = station.log, station.settings
-    problems = write_journals(log, settings, station.clock, second=True)
+    log, settings = context.log, context.settings
+    problems = write_journals(log, settings, context.clock, second=True)
     told = log.state(JOURNAL_STATE) or {}
     unread: dict[str, str] = told.get("unread", {})
     paths = [str(path) for path in journal_paths(settings)]
@@ -188,7 +196,7 @@ def _write_journals(station: Station) -> list[str]:
     ]
     before = told.get("problems")
     if problems != before:
-        log.change_state(JOURNAL_STATE, {"problems": problems}, station.clock())
+        log.change_state(JOURNAL_STATE, {"problems": problems}, context.clock())
         for problem in problems:
             logger.warning("%s; what is missing is added later", problem)
         if before and not problems:
@@ -202,14 +210,14 @@ def _may_join(log: SpeciesLog, problems: list[str]) -> bool:
     return any(not any(path in problem for problem in problems) for path in unjoined)
 
 
-def _may_have_come(station: Station) -> bool:
+def _may_have_come(context: JournalContext) -> bool:
     """True if media that labels wait for may have been taken in since the last try."""
-    told = station.log.state(JOURNAL_STATE) or {}
+    told = context.log.state(JOURNAL_STATE) or {}
     if told.get("apart") or told.get("at") is None:
         return True
-    if told.get("media") == station.log.counts()["media"]:
+    if told.get("media") == context.log.counts()["media"]:
         return False
-    return station.quiet or is_check_due(told["at"], WAITING_EVERY, station.clock())
+    return context.quiet or is_check_due(told["at"], WAITING_EVERY, context.clock())
 
 
 def join(settings: Settings, log: SpeciesLog, now: datetime) -> Replayed:

@@ -18,12 +18,12 @@ from monitor.domain import TrapwatchError, iso_utc
 from monitor.durable import write_whole
 from monitor.effort.camera_days import watched_days
 from monitor.effort.days import per_hundred_days
+from monitor.effort.silent_deployments import silent_deployments
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.privacy import PrivateSpecies
 from monitor.report.frames import BestFrames, best_frames
 from monitor.report.tables import came_in, deployment_lines, period_words, species_lines
-from monitor.status import silent_deployments
 
 FILE_NAME = "report.html"
 MOST_BYTES = 5_000_000

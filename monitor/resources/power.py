@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from monitor.clocks import clock_problem
 from monitor.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
+from monitor.resources.battery import Battery, read_battery
 from monitor.resources.rest import CLASSIFY, TRAIN, Reason
 from monitor.station import Station
 
@@ -25,18 +23,9 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 30.0
 RECOVERED_PERCENT = 5.0
 """So much above the limit work goes on again: a battery recovers a little as soon as it rests."""
-SUPPLIES = Path("/sys/class/power_supply")
 HOURS, BATTERY = "hours of work", "battery"
 POWER_KEY, HOURS_KEY = "power", "hours of work"
 RESTING_WORK = frozenset({CLASSIFY, TRAIN})
-
-
-@dataclass(frozen=True, slots=True)
-class Battery:
-    """What the machine tells of its battery: 0-100 %, and whether it is being charged."""
-
-    percent: float
-    on_mains: bool
 
 
 def is_active(spans: Sequence[Span], local: datetime) -> bool:
@@ -76,55 +65,6 @@ def battery_words(
         f"battery at {battery.percent:.0f} %, goes on at {enough:.0f} % "
         "(classifier.rest_below_battery_percent)"
     )
-
-
-def read_battery(supplies: Path = SUPPLIES) -> Battery | None:
-    """The battery of this machine, a UPS hat included; None where nothing is known of one.
-
-    The system's own files come first: they tell the battery of a mouse from the machine's.
-    """
-    if not supplies.is_dir():
-        return _battery_elsewhere()
-    found = [_facts(supply) for supply in sorted(supplies.iterdir())]
-    own = [facts for facts in found if facts.get("scope", "System") != "Device"]
-    stores = [facts for facts in own if facts.get("type") in ("Battery", "UPS")]
-    levels = [level for facts in stores if (level := _percent(facts)) is not None]
-    if not levels:
-        return None
-    sources = [facts for facts in own if facts.get("type") in ("Mains", "USB")]
-    fed = any(facts.get("online") == "1" for facts in sources)
-    states = {facts.get("status") for facts in stores}
-    charged = bool(states & {"Charging", "Full", "Not charging"}) and "Discharging" not in states
-    return Battery(sum(levels) / len(levels), fed or charged)
-
-
-def _facts(supply: Path) -> dict[str, str]:
-    """The small files of one power supply that can be read."""
-    facts = {}
-    for name in ("type", "scope", "capacity", "online", "status"):
-        with suppress(OSError, UnicodeDecodeError):
-            facts[name] = (supply / name).read_text().strip()
-    return facts
-
-
-def _percent(facts: dict[str, str]) -> float | None:
-    try:
-        percent = float(facts["capacity"])
-    except (KeyError, ValueError):
-        return None
-    return percent if 0 <= percent <= 100 else None
-
-
-def _battery_elsewhere() -> Battery | None:
-    """Where there is no /sys: what psutil knows."""
-    import psutil
-
-    try:
-        battery = psutil.sensors_battery()
-    except Exception as error:  # noqa: BLE001  a driver's fault must not end anything
-        logger.debug("no battery can be read: %s", error)
-        return None
-    return Battery(battery.percent, bool(battery.power_plugged)) if battery is not None else None
 
 
 def tend_power(

@@ -11,8 +11,9 @@ import time_machine
 
 from monitor.config import Settings, load_settings
 from monitor.domain import RunState
-from monitor.scheduler import Ticks, TrainingFacts
+from monitor.scheduler import Ticks
 from monitor.station import Station
+from monitor.training.schedule import TrainingFacts
 from monitor.training_job import TrainingProcess
 
 from .clocks import BERLIN, BOOT, EACH, SAO_PAULO, Report, Stage, Story, stages
