@@ -314,7 +314,7 @@ def test_pages_that_others_could_reach_need_a_password_and_want_a_certificate(
 def test_a_certificate_that_cannot_be_used_is_told(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no certificate")
     changed = settings.web.model_copy(update={"certificate": tmp_path / "no.pem"})
-    checks = examine(settings.model_copy(update={"web": changed}))
+    checks = examine(settings.model_copy(update={"web": changed}), [look_at_pages])
     (told,) = [check for check in checks if check.state == FAIL]
     assert "web.certificate" in told.finding
 

@@ -291,7 +291,8 @@ def test_status_and_doctor_tell_of_a_battery_that_is_not_known(
     for battery, said in ((None, NO_BATTERY), (Battery(61.4, True), "61 %, on mains or charging")):
         tend_power(station, read=lambda battery=battery: battery)
         assert lines() == [said]
-        monkeypatch.setattr("monitor.resources.power.read_battery", lambda battery=battery: battery)
+        read = "monitor.resources.battery.read_battery"
+        monkeypatch.setattr(read, lambda battery=battery: battery)
         (check,) = [c for c in examine(station.settings) if c.name == "battery"]
         assert (check.state, check.finding) == (WARN if battery is None else OK, said)
         assert ("active_hours" in check.advice) is (battery is None)
