@@ -16,9 +16,9 @@ import bench
 import numpy as np
 import numpy.typing as npt
 
-from monitor import events
-from monitor.domain import BLANK
-from monitor.events import Said, speak_together
+from monitor.core import events
+from monitor.core.domain import BLANK
+from monitor.core.events import Said, speak_together
 from monitor.training.evaluate import calibration_error
 from monitor.training.head import find_temperature
 

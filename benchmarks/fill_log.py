@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.domain import ModelState, iso_utc
+from monitor.core.domain import ModelState, iso_utc
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
 

@@ -21,7 +21,7 @@ import bench
 import numpy as np
 from gate_world import RECALL, SPECIES, HeldOut, a_model, answers, held_out
 
-from monitor.config import Gate
+from monitor.core.config import Gate
 from monitor.training.bootstrap import Metric, paired_interval
 from monitor.training.chance import luck
 from monitor.training.comparison import Answers, Pair, Values

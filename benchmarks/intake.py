@@ -21,7 +21,7 @@ from fill_log import fill
 from frames import linked, real_frames
 from trial import Trial, TrialFailed
 
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.station import Station
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)

@@ -14,8 +14,8 @@ import bench
 from bench import say
 from fill_log import fill
 
-from monitor.config import load_settings
-from monitor.domain import utc_now
+from monitor.core.config import load_settings
+from monitor.core.domain import utc_now
 from monitor.log.species_log import SpeciesLog
 from monitor.metrics.families import exposition
 from monitor.metrics.measured import measure

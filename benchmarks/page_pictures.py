@@ -21,9 +21,9 @@ from playwright.sync_api import Browser, Page
 from web import free_port
 from webclient import served
 
-from monitor.config import load_settings
-from monitor.domain import How, iso_utc, utc_now
-from monitor.effort.silence import OutageState, Reason
+from monitor.core.config import load_settings
+from monitor.core.domain import How, iso_utc, utc_now
+from monitor.core.silence import OutageState, Reason
 from monitor.log.species_log import open_log
 
 DOCS = Path(__file__).parents[1] / "docs" / "pages"

@@ -26,9 +26,9 @@ import PIL.Image
 import psutil
 import sqlalchemy
 
-from monitor.config import Watch
+from monitor.core.config import Watch
+from monitor.core.domain import shown_path
 from monitor.deployments import Deployments
-from monitor.domain import shown_path
 from monitor.imaging import DecodeRules
 from monitor.intake import Intake
 from monitor.log.engine import choose_sqlite

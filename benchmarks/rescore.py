@@ -36,7 +36,7 @@ import numpy as np
 from fill_log import SPECIES, fill
 
 from monitor.classifier import Head
-from monitor.domain import ModelState, Observation
+from monitor.core.domain import ModelState, Observation
 from monitor.imaging import DecodeRules
 from monitor.log.engine import choose_sqlite
 from monitor.log.features import FeatureStore

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from monitor.core.rest import INTAKE
 from monitor.folders.places import Place
-from monitor.resources.rest import INTAKE
 from monitor.station import Station
 from monitor.workers import Worker
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import UNKNOWN, Prediction
+from monitor.core.domain import UNKNOWN, Prediction
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitor.config import ConfigError
-from monitor.domain import iso_utc, shown_path
+from monitor.core.config import ConfigError
+from monitor.core.domain import iso_utc, shown_path
 
 COLUMNS = ("deployment", "path", "latitude", "longitude", "start", "end", "clock_shift_seconds")
 MOST_SHIFT_SECONDS = 100 * 366 * 86400

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from monitor.domain import Sighting
-from monitor.events import EventSighting, summarise
+from monitor.core.domain import Sighting
+from monitor.core.events import EventSighting, summarise
 from monitor.log.browse import BUDGET_SECONDS, BrowsePage, Cursor
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog

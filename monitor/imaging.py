@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.images.formats import format_of
 from monitor.images.resizing import to_rgb
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import monitor
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.durable import write_whole
 
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")

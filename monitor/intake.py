@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
+from monitor.core.domain import shown_path
 from monitor.deployments import Deployments
-from monitor.domain import shown_path
 from monitor.folders.caution import Caution
 from monitor.folders.patience import Patience
 from monitor.folders.scan import Found

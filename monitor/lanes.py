@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
-from monitor.domain import FileStamp, shown_path
+from monitor.core.domain import FileStamp, shown_path
 from monitor.folders.caution import Caution
 from monitor.folders.patience import Patience
 from monitor.images.reading import read_verified

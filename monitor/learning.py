@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitor.config import Training
-from monitor.domain import UNKNOWN
+from monitor.core.config import Training
+from monitor.core.domain import UNKNOWN
 from monitor.log.learning import LabelCount
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog

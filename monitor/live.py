@@ -9,7 +9,7 @@ from datetime import datetime
 
 from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import Head
-from monitor.domain import FileStamp
+from monitor.core.domain import FileStamp
 from monitor.folders.scan import stamp_of
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog

@@ -13,7 +13,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from monitor.domain import TrapwatchError, iso_utc, parse_iso_utc
+from monitor.core.domain import TrapwatchError, iso_utc, parse_iso_utc
 from monitor.durable import make_folder
 
 LOCK_NAME = "trapwatch.lock"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitor.domain import CaptureTime, Metadata, OffsetSource, TimeSource
+from monitor.core.domain import CaptureTime, Metadata, OffsetSource, TimeSource
 from monitor.imaging import ImageRejected, exif_of, open_header, upright_size
 
 Tags = dict[int, Any]

@@ -24,7 +24,7 @@ from typing import Any
 from monitor.backbone import layout_of
 from monitor.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
 from monitor.classifier import Head
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.durable import make_folder, sync
 from monitor.head_file import head_bytes, head_from_bytes
 

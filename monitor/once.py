@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from monitor.config import Settings
-from monitor.domain import TrapwatchError, utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import TrapwatchError, utc_now
+from monitor.core.rest import CLASSIFY, INTAKE, resting_lines
 from monitor.keeping.soundness import keep_together
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.opening import open_station
 from monitor.resources.processor import be_nice, take_cores
-from monitor.resources.rest import CLASSIFY, INTAKE, resting_lines
 from monitor.station import Station
 from monitor.workers import Worker
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import partial
 
 from monitor.alerts.watching import tell_of_restored_log
-from monitor.config import Settings
-from monitor.domain import utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import utc_now
 from monitor.keeping.recovery import make_sound, note_damage
 from monitor.log.engine import LogDamaged
 from monitor.station import Station

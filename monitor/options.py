@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitor.backbone import INPUT_SIZES, Backbone, BackboneOptions
 from monitor.backbone.trial import remembered
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.imaging import DecodeRules
 
 

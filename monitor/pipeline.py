@@ -16,7 +16,7 @@ import numpy.typing as npt
 from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import predict
-from monitor.domain import shown_path
+from monitor.core.domain import shown_path
 from monitor.folders.caution import Caution
 from monitor.folders.patience import Patience
 from monitor.imaging import DecodeRules

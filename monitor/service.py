@@ -14,8 +14,9 @@ from types import FrameType
 from typing import NoReturn
 
 from monitor.attention import Crew
-from monitor.config import Settings, load_settings
-from monitor.domain import TrapwatchError, iso_utc, utc_now
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import TrapwatchError, iso_utc, utc_now
+from monitor.core.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
 from monitor.keeping.recovery import note_damage
 from monitor.keeping.replaced_log import save_what_is_open
@@ -28,7 +29,6 @@ from monitor.resources.disk import DiskState, disk_lines
 from monitor.resources.memory import take_few_heaps
 from monitor.resources.power import BATTERY, tend_power
 from monitor.resources.processor import be_nice, hand_over_cores, take_cores
-from monitor.resources.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training_job import TrainingProcess, clear_up_after_training

@@ -24,9 +24,10 @@ from monitor.backbone import (
 )
 from monitor.backbone.spare import WithSpare, gpu_gone
 from monitor.backbone.tail import Tail
-from monitor.config import Settings
+from monitor.core.config import Settings
+from monitor.core.domain import utc_now
+from monitor.core.rest import CLASSIFY, INTAKE, Rest
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
-from monitor.domain import utc_now
 from monitor.folders.caution import Caution
 from monitor.folders.patience import Patience
 from monitor.folders.places import Place, merged, threads_of
@@ -41,7 +42,6 @@ from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules, engine_facts
 from monitor.pipeline import Pipeline
 from monitor.resources.disk import MEGABYTE, DiskGuard
-from monitor.resources.rest import CLASSIFY, INTAKE, Rest
 from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:

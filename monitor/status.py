@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import psutil
 
-from monitor.clocks import clock_problem
-from monitor.config import Settings
-from monitor.config.power import HOURS_NOT_KEPT, NO_BATTERY
-from monitor.domain import iso_utc, parse_iso_utc, utc_now
+from monitor.core.clocks import clock_problem
+from monitor.core.config import Settings
+from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
+from monitor.core.domain import iso_utc, parse_iso_utc, utc_now
+from monitor.core.rest import resting_lines
 from monitor.effort.silent_deployments import silent_deployments
 from monitor.health.verdict import health_of
 from monitor.keeping.backups import STATE as BACKUP
@@ -24,7 +25,6 @@ from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
 from monitor.resources.disk import DiskGuard, DiskState
-from monitor.resources.rest import resting_lines
 from monitor.training.schedule import training_due_at, training_facts
 
 MOST_SILENT_LINES = 10

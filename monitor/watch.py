@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from monitor.config import Watch
-from monitor.domain import FileStamp
+from monitor.core.config import Watch
+from monitor.core.domain import FileStamp
 from monitor.folders.hints import Hint, Hints
 from monitor.folders.scan import (
     At,

@@ -13,7 +13,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 
 logger = logging.getLogger(__name__)
 

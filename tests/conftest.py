@@ -15,7 +15,7 @@ from field import Field
 from logbook import NOW, fill
 
 from monitor.__main__ import main
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog
 

@@ -17,9 +17,9 @@ from PIL import Image
 from monitor.backbone import Backbone, BackboneOptions, layout_of, open_backbone
 from monitor.backbone.tail import Tail
 from monitor.classifier import Head
-from monitor.config import Watch
+from monitor.core.config import Watch
+from monitor.core.domain import ModelState
 from monitor.deployments import Deployments
-from monitor.domain import ModelState
 from monitor.folders.scan import Found, stamp_of
 from monitor.imaging import DecodeRules
 from monitor.intake import Intake

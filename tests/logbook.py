@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitor.domain import (
+from monitor.core.domain import (
     CaptureTime,
     FileStamp,
     Metadata,

@@ -36,7 +36,7 @@ from starlette.testclient import TestClient
 
 from monitor.__main__ import main
 from monitor.cli import app as COMMANDS  # the typer.Typer that every command hangs on
-from monitor.config import Settings  # the pydantic model of the config file
+from monitor.core.config import Settings  # the pydantic model of the config file
 
 TOP = Path(__file__).parents[1]
 CONFIG = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 from logbook import NOW
 from starlette.testclient import TestClient
 
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.web.accounts import Role
 from monitor.web.app import create_app
 from monitor.web.parts import open_parts

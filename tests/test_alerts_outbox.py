@@ -37,7 +37,7 @@ from monitor.alerts.outbox import (
 )
 from monitor.alerts.picture import picture_of
 from monitor.alerts.sending import Message, NotSent, send, without_secrets
-from monitor.config import ConfigError, Settings, load_settings
+from monitor.core.config import ConfigError, Settings, load_settings
 from monitor.images.reading import read_content
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log

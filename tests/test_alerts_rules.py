@@ -14,10 +14,10 @@ from logbook import GAP, item, predict, publish, say
 
 from monitor.alerts import is_cooling, raise_alert, rules
 from monitor.alerts.watching import GATHERED, STATE_KEY, forget_old_alerts, look_for_news
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
+from monitor.core.silence import Outage, OutageState
 from monitor.deployments import DeploymentRow
-from monitor.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
-from monitor.effort.silence import Outage, OutageState
 from monitor.log.alerts import AlertRow
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log

@@ -12,8 +12,8 @@ import pytest
 
 from monitor import attention
 from monitor.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
-from monitor.config import load_settings
-from monitor.domain import FileStamp
+from monitor.core.config import load_settings
+from monitor.core.domain import FileStamp
 from monitor.folders.places import Place, merged
 from monitor.folders.scan import Found
 from monitor.station import Station

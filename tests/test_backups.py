@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import NOW, rows, say
 
-from monitor.config import ConfigError, load_settings
+from monitor.core.config import ConfigError, load_settings
+from monitor.core.rest import BACKUP, Reason
 from monitor.doctor import examine
 from monitor.keeping import backup_places, backups
 from monitor.keeping.backing_up import keep_backups
@@ -37,7 +38,6 @@ from monitor.log.backup_facts import BackupError, backups_in, facts_of
 from monitor.log.engine import choose_sqlite
 from monitor.log.restore import restore_backup
 from monitor.log.species_log import SpeciesLog
-from monitor.resources.rest import BACKUP, Reason
 from monitor.station import Station
 from monitor.status import status_lines, status_of
 

@@ -32,8 +32,8 @@ from monitor.charts.learning import learning_curve
 from monitor.charts.over_time import OTHER_SPECIES, over_time
 from monitor.charts.places import places_map
 from monitor.charts.sun import night
-from monitor.domain import BLANK, UNKNOWN, ModelState, Observation
-from monitor.events import summarise
+from monitor.core.domain import BLANK, UNKNOWN, ModelState, Observation
+from monitor.core.events import summarise
 from monitor.log import detections as scan
 from monitor.log.detected import Detections, Place
 from monitor.log.media import BatchResult

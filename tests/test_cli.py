@@ -17,7 +17,7 @@ from logbook import NOW, frames, publish
 from monitor.cli import main
 from monitor.cli.app import UsageError, app, moment_of, who
 from monitor.cli.sightings import write_csv
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.log.species_log import open_log
 
 PINNED = """run; sightings; label set; label undo; label import; label import-folder;

@@ -11,9 +11,9 @@ from receivers import free_port, webhook
 from typer.testing import CliRunner, Result
 
 from monitor.cli.app import app
-from monitor.config import load_settings
+from monitor.core.config import load_settings
+from monitor.core.domain import utc_now
 from monitor.doctor import examine
-from monitor.domain import utc_now
 from monitor.log.species_log import open_log
 
 BASE = "station: {name: Hut}\nclassifier: {backbone: small, threads: 1}\nweb: {enabled: false}\n"

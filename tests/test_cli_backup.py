@@ -12,8 +12,8 @@ import pytest
 from logbook import NOW, rows, say
 from test_cli import Station
 
-from monitor.config import load_settings
-from monitor.domain import utc_now
+from monitor.core.config import load_settings
+from monitor.core.domain import utc_now
 from monitor.keeping.backups import back_up
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.log.backup_facts import station_of

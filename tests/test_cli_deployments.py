@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from logbook import DAWN, GAP, NOW, frames, item, rows
 from reviewers import Web
 
+from monitor.core.moments import NoMoment
+from monitor.core.moments import shift_of as shift_written
 from monitor.log.clock_corrections import Correction, shift_of
-from monitor.moments import NoMoment
-from monitor.moments import shift_of as shift_written
 from monitor.web.accounts import Role
 
 SHOWN = "SELECT captured_wall, captured_local, captured_at FROM media ORDER BY path"

@@ -8,7 +8,7 @@ import pytest
 from cached import LAYOUT, cache, scene
 from logbook import NOW, frames, predict, say
 
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.log.species_log import SpeciesLog
 
 

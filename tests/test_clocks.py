@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from logbook import NOW, frames, publish, rows, say
 
-from monitor.clocks import RELEASED_AT, clock_problem
-from monitor.config import load_settings
-from monitor.domain import ModelState, Observation
+from monitor.core.clocks import RELEASED_AT, clock_problem
+from monitor.core.config import load_settings
+from monitor.core.domain import ModelState, Observation
 from monitor.log.species_log import SpeciesLog
 from monitor.status import status_lines, status_of
 

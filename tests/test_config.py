@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.config import ConfigError, Settings, find_config, load_settings, sqlite_path
+from monitor.core.config import ConfigError, Settings, find_config, load_settings, sqlite_path
 
 TOP = Path(__file__).parent.parent / "config.yaml"
 
@@ -226,7 +226,7 @@ def test_commands_that_never_train_do_not_look_into_the_schedule(tmp_path):
 
 def test_a_config_that_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("monitor.config.DEFAULT_PATHS", (Path("config.yaml"),))
+    monkeypatch.setattr("monitor.core.config.DEFAULT_PATHS", (Path("config.yaml"),))
     with pytest.raises(ConfigError, match="name one with --config"):
         find_config(None)
     with pytest.raises(ConfigError, match="cannot be read"):

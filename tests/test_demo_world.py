@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from monitor.core.domain import BLANK
 from monitor.demo import world
 from monitor.demo.scenery import DEPLOYMENTS
 from monitor.demo.species import SPECIES
 from monitor.demo.world import BURST, Frame, WorldPlan, plan, render, write_world
-from monitor.domain import BLANK
 
 SMALL = (320, 240)
 SEED = 3

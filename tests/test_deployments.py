@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.config import ConfigError
+from monitor.core.config import ConfigError
 from monitor.deployments import DeploymentRow, Deployments, compile_pattern, read_deployments
 
 ROOT = Path("/frames")

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitor.config import Settings, load_settings
-from monitor.config.station import Disk
+from monitor.core.config import Settings, load_settings
+from monitor.core.config.station import Disk
+from monitor.core.domain import ModelState
+from monitor.core.rest import KINDS_OF_WORK, Rest
 from monitor.doctor import examine
-from monitor.domain import ModelState
 from monitor.feature_maps import MapStore
 from monitor.images.picture_folder import PictureFolder
 from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
@@ -39,7 +40,6 @@ from monitor.resources.cleaning import (
     weights_to_drop,
 )
 from monitor.resources.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
-from monitor.resources.rest import KINDS_OF_WORK, Rest
 from monitor.service import Service
 from monitor.station import Station
 from monitor.status import status_lines, status_of

@@ -9,9 +9,9 @@ import pytest
 from field import LAYOUT, sure_of
 
 from monitor.backbone import trial
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import ModelState, iso_utc, utc_now
 from monitor.doctor import FAIL, OK, WARN, Check, examine
-from monitor.domain import ModelState, iso_utc, utc_now
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
@@ -257,7 +257,7 @@ def test_status_sees_a_running_service(settings: Settings) -> None:
 
 
 def _stamp():  # type: ignore[no-untyped-def]
-    from monitor.domain import FileStamp
+    from monitor.core.domain import FileStamp
 
     return FileStamp(1, 1)
 

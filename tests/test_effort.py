@@ -12,12 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logbook import GAP, NOW, item, rows
 
-from monitor.config.station import EffortRule
-from monitor.deployments import DeploymentRow
-from monitor.effort.camera_days import watched_days
-from monitor.effort.days import effort_of, per_hundred_days
-from monitor.effort.outages import propose_outages
-from monitor.effort.silence import (
+from monitor.core.config.station import EffortRule
+from monitor.core.days import effort_of, per_hundred_days
+from monitor.core.silence import (
     Captures,
     Outage,
     OutageState,
@@ -30,7 +27,10 @@ from monitor.effort.silence import (
     silences,
     tail_of,
 )
-from monitor.effort.spans import Span, days_of, joined, without
+from monitor.core.spans import Span, days_of, joined, without
+from monitor.deployments import DeploymentRow
+from monitor.effort.camera_days import watched_days
+from monitor.effort.outages import propose_outages
 from monitor.log.species_log import SpeciesLog
 
 DAY = timedelta(days=1)

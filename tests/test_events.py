@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logbook import DAWN, GAP, NOW, frames, item, predict, publish, rows, say, take_in
 
-from monitor.domain import Observation, Source
-from monitor.events import Said, speak_together, summarise
+from monitor.core.domain import Observation, Source
+from monitor.core.events import Said, speak_together, summarise
 from monitor.log.species_log import SpeciesLog
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logbook import NOW, frames, item, rows, take_in
 
-from monitor.domain import How, Observation
+from monitor.core.domain import How, Observation
 from monitor.exchange.labels import (
     ImportFailed,
     LabelRow,

@@ -15,7 +15,7 @@ from faults.losses import losses
 from faults.systemd import wait_until
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
-from monitor.domain import ModelState, Observation, RunState
+from monitor.core.domain import ModelState, Observation, RunState
 from monitor.health.verdict import HealthFacts, Level, health
 from monitor.keeping.label_journal import bring_together, catch_up
 from monitor.live import LiveModel

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import gate_world
 
-from monitor.config import Gate
+from monitor.core.config import Gate
 from monitor.training.bootstrap import metric_of, paired_interval, student_t_quantile
 from monitor.training.chance import events_needed, fewest, luck
 from monitor.training.evaluate import Evaluation, evaluate

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from logbook import NOW
 
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.health.verdict import Health, HealthFacts, Told, health
 from monitor.log.figures import Figures
 from monitor.log.versions import VersionRow

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from logbook import publish
 
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import iso_utc, utc_now
 from monitor.doctor import FAIL, OK, WARN, examine
-from monitor.domain import iso_utc, utc_now
 from monitor.health.ages import LOOKS_AT_LOG, Ages
 from monitor.health.log_use import WAL_MB, LogUse
 from monitor.health.verdict import (

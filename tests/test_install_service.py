@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from monitor import install
-from monitor.config import ConfigError, find_config, load_settings
+from monitor.core.config import ConfigError, find_config, load_settings
 from monitor.install import (
     CannotInstall,
     carry_out,
@@ -275,7 +275,7 @@ def test_as_the_services_user_a_closed_folder_to_stand_in_is_no_obstacle(tmp_pat
     tmp_path.chmod(0o700)
     for closed in (tmp_path / "nothing", tmp_path / "etc"):
         code = (
-            "import os, sys; from pathlib import Path; from monitor import config\n"
+            "import os, sys; from pathlib import Path; from monitor.core import config\n"
             f"config.DEFAULT_PATHS = (Path('config.yaml'), Path({str(closed)!r}, 'config.yaml'))\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "try: config.find_config(None)\n"
@@ -289,7 +289,9 @@ def test_as_the_services_user_a_closed_folder_to_stand_in_is_no_obstacle(tmp_pat
 def test_who_may_not_look_into_the_config_folder_is_told_who_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.config.DEFAULT_PATHS", (tmp_path / "x", tmp_path / "config.yaml"))
+    monkeypatch.setattr(
+        "monitor.core.config.DEFAULT_PATHS", (tmp_path / "x", tmp_path / "config.yaml")
+    )
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match="sudo -u trapwatch"):
         find_config(None)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import monitor.images.reading as reading_page
 import monitor.intake as intake_page
-from monitor.domain import FileStamp
+from monitor.core.domain import FileStamp
 from monitor.folders.scan import Found, stamp_of
 from monitor.images.reading import read_content, read_verified
 from monitor.intake import Missed

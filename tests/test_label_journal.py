@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from logbook import DAWN, NOW, frames, item, publish, rows, say, take_in
 
-from monitor.config import Settings, load_settings
-from monitor.domain import Observation, Scope
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import Observation, Scope
 from monitor.keeping.journal_file import line_of, locked, read_lines, values_of
 from monitor.keeping.label_journal import (
     bring_together,
@@ -358,7 +358,7 @@ def test_no_journal_where_the_config_wants_none(config: Path) -> None:
 
 WRITER = """
 import sys; from pathlib import Path
-from monitor.config import load_settings; from monitor.domain import Observation, utc_now
+from monitor.core.config import load_settings; from monitor.core.domain import Observation, utc_now
 from monitor.keeping.label_journal import keep_journal; from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))
 with keep_journal(open_log(settings.database.url), settings) as log:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from logbook import NOW, frames, item, predict, publish, rows, say, take_in
 
-from monitor.domain import Observation, Scope, Source
+from monitor.core.domain import Observation, Scope, Source
 from monitor.log.engine import LogError
 from monitor.log.labels import RequestTaken
 from monitor.log.reference import NoSuchMedia

@@ -12,7 +12,7 @@ from field import LAYOUT, NOW, Camp, sure_of
 from monitor.backbone import layout_of
 from monitor.backbone.architectures import VGG16, block_of
 from monitor.backbone.tail import Tail
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from logbook import DAWN, NOW, frames, item, predict, publish, rows, say, take_in
 from sqlalchemy import event
 
-from monitor.domain import MediaStatus, Sighting, Source, iso_utc
+from monitor.core.domain import MediaStatus, Sighting, Source, iso_utc
+from monitor.core.privacy import hides_from_viewers
 from monitor.log import browse as pages
 from monitor.log import trails
 from monitor.log.browse import BadCursor, Cursor
 from monitor.log.filters import BrowseFilter
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog
-from monitor.privacy import hides_from_viewers
 
 NAMES = ("fox", "badger", "roe deer", "blank")
 NORTH, SOUTH, WEST = "north", "südhang", "west_100%"

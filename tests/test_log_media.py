@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from logbook import DAWN, NOW, frames, item, rows, take_in
 
-from monitor.domain import FileStamp
+from monitor.core.domain import FileStamp
 from monitor.log.engine import LogError
 from monitor.log.learning import SplitRow
 from monitor.log.media import BatchResult
@@ -79,7 +79,7 @@ def test_a_batch_that_cannot_be_written_whole_is_not_written_at_all(log):
 
 
 def _prediction(media_id):
-    from monitor.domain import Prediction
+    from monitor.core.domain import Prediction
 
     return Prediction(media_id, "fox", 0.9, (("fox", 0.9),))
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from logbook import NOW, frames, publish, say
 
-from monitor.domain import ModelState, RunState
+from monitor.core.domain import ModelState, RunState
 from monitor.log.engine import LogError
 
 

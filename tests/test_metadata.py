@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from monitor.domain import CaptureTime, Metadata, OffsetSource, TimeSource
+from monitor.core.domain import CaptureTime, Metadata, OffsetSource, TimeSource
 from monitor.metadata import attach_offset, read_metadata, time_from_name, to_utc
 
 BERLIN = ZoneInfo("Europe/Berlin")

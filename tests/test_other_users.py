@@ -16,7 +16,7 @@ from faults.losses import losses
 from faults.systemd import Ears, running, stopped, wait_until
 from test_service_training import label_all
 
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 from monitor.health.log_use import LogUse, log_use
 from monitor.log import other_users
 from monitor.log.engine import LogError, choose_sqlite

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
 
 TOP = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
 import monitor.lanes as lanes_page
 import monitor.rescoring as rescoring_page
-from monitor.domain import Observation
+from monitor.core.domain import Observation
 
 DAYS = [f"202605{day:02d}_120000.jpg" for day in range(1, 29)]
 """Names that tell the capture time, oldest first."""

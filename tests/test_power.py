@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from visits import pages, visit
 
 from monitor import doctor
-from monitor.config import ConfigError, load_settings
-from monitor.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, span_of
+from monitor.core.config import ConfigError, load_settings
+from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, span_of
+from monitor.core.rest import CLASSIFY, INTAKE, TRAIN
 from monitor.doctor import examine
 from monitor.health.check import OK, WARN
 from monitor.locks import LOCK_NAME, OwnerLock
@@ -35,7 +36,6 @@ from monitor.resources.power import (
     read_battery,
     tend_power,
 )
-from monitor.resources.rest import CLASSIFY, INTAKE, TRAIN
 from monitor.station import Station
 from monitor.status import status_lines, status_of
 from monitor.training_job import TrainingProcess
@@ -311,7 +311,7 @@ def test_a_single_part_of_the_day_needs_no_brackets(tmp_path: Path) -> None:
 
 CODE = """
 import os, sys, threading
-from monitor.config.power import Power
+from monitor.core.config.power import Power
 from monitor.resources.processor import be_nice, take_cores
 from monitor.backbone import usable_threads
 take_cores(Power(cores=1))
@@ -402,7 +402,7 @@ def test_a_battery_that_runs_low_ends_the_training_that_runs() -> None:
 
 BEGINS_ANEW = """
 import os, sys
-from monitor.config.power import Power
+from monitor.core.config.power import Power
 from monitor.resources.processor import hand_over_cores, take_cores
 take_cores(Power(cores=int(sys.argv[1])))
 print(*sorted(os.sched_getaffinity(0)), flush=True)

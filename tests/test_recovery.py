@@ -16,9 +16,9 @@ from field import sure_of
 from logbook import NOW, frames, rows, say
 from test_label_journal import as_older_releases_wrote_it
 
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import TrapwatchError
 from monitor.doctor import FAIL, examine
-from monitor.domain import TrapwatchError
 from monitor.keeping import recovery
 from monitor.keeping.backups import back_up
 from monitor.keeping.label_journal import keep_journal, records_of

@@ -8,8 +8,8 @@ from datetime import timedelta
 from logbook import DAWN, NOW, frames, item, rows, say, take_in
 from test_label_journal import as_older_releases_wrote_it, backup, journal, restored
 
-from monitor.config import Settings
-from monitor.domain import FileStamp, Observation, Scope
+from monitor.core.config import Settings
+from monitor.core.domain import FileStamp, Observation, Scope
 from monitor.keeping.journal_file import read_lines
 from monitor.keeping.journal_lines import line_values, record_of
 from monitor.keeping.label_journal import bring_together, differences, keep_journal, records_of

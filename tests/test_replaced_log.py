@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from logbook import NOW, frames, item, rows, say, take_in
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.keeping import replaced_log
 from monitor.keeping.backups import back_up
 from monitor.keeping.label_journal import keep_journal

@@ -17,7 +17,7 @@ from logbook import frames, predict, publish, rows, say
 import monitor.rescoring as page
 from monitor.backbone.tail import Tail
 from monitor.classifier import answers
-from monitor.domain import Prediction
+from monitor.core.domain import Prediction
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.said import Said

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logbook import NOW, frames, predict, publish, rows, say
 
-from monitor.domain import Observation
+from monitor.core.domain import Observation
 from monitor.log.labels import RequestTaken
 from monitor.log.queues import QueueCandidate
 from monitor.review import groups as remembered

@@ -169,7 +169,7 @@ def test_nothing_heavy_is_imported_before_there_are_features(tmp_path):
 
     (tmp_path / "config.yaml").write_text("classifier: {backbone: small}\n")
     code = (
-        "import sys; from pathlib import Path; from monitor.config import load_settings\n"
+        "import sys; from pathlib import Path; from monitor.core.config import load_settings\n"
         "from monitor.log.species_log import SpeciesLog\n"
         "from monitor.review.features import features_of\n"
         "from monitor.review.asking import ask_next\n"
@@ -189,7 +189,7 @@ def test_few_or_no_candidates_are_no_trouble(log, count):
 
 
 def test_a_cache_that_cannot_be_opened_is_done_without(config, log, caplog):
-    from monitor.config import load_settings
+    from monitor.core.config import load_settings
     from monitor.review.features import features_of
 
     cache_file = config.parent / "data" / "features.db"

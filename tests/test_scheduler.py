@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.config import Training
-from monitor.cron import cron_trigger
-from monitor.domain import (
+from monitor.core.config import Training
+from monitor.core.cron import cron_trigger
+from monitor.core.domain import (
     CaptureTime,
     FileStamp,
     Metadata,

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import pytest
 from logbook import NOW, frames, rows, say
 
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import How
 from monitor.doctor import OK, WARN, examine
-from monitor.domain import How
 from monitor.keeping import journal_file, journal_places
 from monitor.keeping.journal_file import locked
 from monitor.keeping.label_journal import keep_journal, records_of, write_journals

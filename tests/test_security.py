@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monitor import __version__
-from monitor.config import ConfigError, load_settings
+from monitor.core.config import ConfigError, load_settings
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted((TOP / "monitor").rglob("*.py"))

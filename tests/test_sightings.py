@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logbook import DAWN, NOW, fill, frames, item, predict, publish, rows, say, take_in
 
-from monitor.domain import MediaStatus, Source, iso_utc
+from monitor.core.domain import MediaStatus, Source, iso_utc
 from monitor.log import browse, trails
 from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import COLUMNS

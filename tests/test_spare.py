@@ -13,7 +13,7 @@ from monitor.backbone import BackboneOptions, layout_of, open_backbone
 from monitor.backbone.keras_engine import KerasBackbone
 from monitor.backbone.keras_runtime import TensorFlowRuntime, open_runtime
 from monitor.backbone.spare import DeviceLost, WithSpare
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.station import ENGINE_KEY, Station
 
 needs_weights = pytest.mark.skipif(

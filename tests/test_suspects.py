@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from logbook import NOW, frames, publish, say
 
-from monitor.domain import RunState
+from monitor.core.domain import RunState
 
 LATER = NOW + timedelta(hours=1)
 
@@ -97,6 +97,6 @@ def test_of_a_training_that_left_no_run_the_labels_since_are_told_by_their_time(
 
 
 def _fox():
-    from monitor.domain import Observation
+    from monitor.core.domain import Observation
 
     return [Observation("fox")]

@@ -26,8 +26,8 @@ from monitor.backbone.small_engine import SmallBackbone
 from monitor.backbone.tail import Tail
 from monitor.classifier import Head
 from monitor.cli import main
-from monitor.config import load_settings
-from monitor.domain import ModelState
+from monitor.core.config import load_settings
+from monitor.core.domain import ModelState
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import open_log
 from monitor.models import TAIL_FILE

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from logbook import GAP, NOW, item, predict, publish, say, take_in
 from sqlalchemy import event
 
-from monitor.config import load_settings
-from monitor.domain import iso_utc
-from monitor.effort.silence import SILENT_AFTER, silent_after, usual_gap_days
+from monitor.core.config import load_settings
+from monitor.core.domain import iso_utc
+from monitor.core.silence import SILENT_AFTER, silent_after, usual_gap_days
 from monitor.log import today
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from logbook import DAWN, GAP, NOW
 from PIL import Image
 
-from monitor.config import Settings, Watch, Web
-from monitor.domain import (
+from monitor.core.config import Settings, Watch, Web
+from monitor.core.domain import (
     CaptureTime,
     FileStamp,
     Metadata,
@@ -28,7 +28,7 @@ from monitor.domain import (
     OffsetSource,
     TimeSource,
 )
-from monitor.events import Said, speak_together
+from monitor.core.events import Said, speak_together
 from monitor.log.learning import LabelledMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem

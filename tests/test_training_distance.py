@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.classifier import answers_of, predict, strangeness
-from monitor.domain import UNKNOWN
+from monitor.core.domain import UNKNOWN
 from monitor.training.dataset import Dataset, Part
 from monitor.training.distance import (
     FEWEST_UNNAMED,

@@ -13,8 +13,8 @@ from logbook import NOW, frames, say
 from test_training_run import TrainingStation
 
 from monitor.classifier import Head, in_set, predict
-from monitor.config import Classifier, Gate, Settings, Training
-from monitor.domain import ModelState, Observation, Prediction, Scope
+from monitor.core.config import Classifier, Gate, Settings, Training
+from monitor.core.domain import ModelState, Observation, Prediction, Scope
 from monitor.head_file import head_bytes, head_from_bytes
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.config import Gate, Settings, Training
-from monitor.domain import (
+from monitor.core.config import Gate, Settings, Training
+from monitor.core.domain import (
     CaptureTime,
     FileStamp,
     Metadata,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from monitor.config import Training
+from monitor.core.config import Training
 from monitor.training.bench import EPOCH_WORK, views_in_time
 from monitor.training.finetune import FEWEST_EPOCHS, NotTuned
 

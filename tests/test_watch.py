@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import monitor.folders.hints as hints_page
 import monitor.watch as watch_page
-from monitor.domain import FileStamp
+from monitor.core.domain import FileStamp
 from monitor.folders.hints import Hint
 from monitor.log.media import KnownFile
 from monitor.watch import Watcher, is_settled, needs_intake

@@ -11,7 +11,7 @@ import pytest
 from field import Camp, Field, jpeg, snapshot
 
 import monitor.intake as intake_page
-from monitor.domain import shown_path
+from monitor.core.domain import shown_path
 from monitor.folders.hints import Hint
 from monitor.folders.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from webstation import WebStation, faults_of, labels_of, named
 
-from monitor.domain import BLANK, Source
+from monitor.core.domain import BLANK, Source
 from monitor.web.accounts import Accounts, Role
 
 pytestmark = pytest.mark.slow

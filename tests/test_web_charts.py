@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from monitor.charts.catalogue import NAMES
 from monitor.charts.kept import KeptDetections
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.web.app import create_app
 from monitor.web.parts import Parts, open_parts
 

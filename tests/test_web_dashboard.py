@@ -21,7 +21,7 @@ from visits import pages, visit
 from webstation import WebStation, faults_of, named
 
 from monitor.cli import app as program
-from monitor.domain import FileStamp, ModelState, RunState
+from monitor.core.domain import FileStamp, ModelState, RunState
 from monitor.health.verdict import HealthFacts, Told
 from monitor.health.verdict import health as judged
 from monitor.log.media import BatchResult

@@ -10,7 +10,7 @@ from logbook import rows, say
 from playwright.sync_api import Page, expect
 from webstation import WebStation, faults_of, labels_of, named, unlabelled
 
-from monitor.domain import Prediction, utc_now
+from monitor.core.domain import Prediction, utc_now
 from monitor.log.media import BatchResult
 
 FRAMES = 30

@@ -11,7 +11,7 @@ from logbook import rows, say
 from playwright.sync_api import Page, expect
 from webstation import WebStation, faults_of, labels_of, named, unlabelled
 
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 
 FRAMES = 12
 GROUP = 5
@@ -34,7 +34,7 @@ def served(tmp_path_factory) -> Iterator[WebStation]:
 
 def make_them_agree(log, station: WebStation) -> None:
     """The model says the same of the frames of a group."""
-    from monitor.domain import Prediction
+    from monitor.core.domain import Prediction
     from monitor.log.media import BatchResult
 
     ids = sorted(station.truth)

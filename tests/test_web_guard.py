@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from monitor.config import Settings, load_settings
+from monitor.core.config import Settings, load_settings
 from monitor.web import door as door_module
 from monitor.web.accounts import Accounts, Role
 from monitor.web.app import create_app

@@ -8,7 +8,7 @@ import pytest
 from logbook import NOW, frames, item, rows, say, take_in
 from reviewers import Web
 
-from monitor.domain import Observation
+from monitor.core.domain import Observation
 from monitor.web.accounts import Role
 
 

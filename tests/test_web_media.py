@@ -26,8 +26,8 @@ import monitor.web.api.media as media_page
 from monitor.backbone import LAYOUTS, architectures
 from monitor.backbone.tail import Tail
 from monitor.classifier import Head
-from monitor.config import load_settings
-from monitor.domain import ModelState, utc_now
+from monitor.core.config import load_settings
+from monitor.core.domain import ModelState, utc_now
 from monitor.log.media import BatchResult
 from monitor.web.accounts import Role
 from monitor.web.app import THREADS, create_app

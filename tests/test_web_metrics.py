@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from webstation import free_port
 
-from monitor.config import ConfigError, Settings, load_settings
-from monitor.domain import FileStamp, RunState, iso_utc
+from monitor.core.config import ConfigError, Settings, load_settings
+from monitor.core.domain import FileStamp, RunState, iso_utc
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.metrics.families import exposition

@@ -22,7 +22,7 @@ from visits import pages, visit
 from webstation import WebStation, browser, faults_of, named
 
 from monitor.cli import app as program
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
 from monitor.training.evaluate import Evaluation, evaluate

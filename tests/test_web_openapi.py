@@ -16,7 +16,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import Failure, FailureGroup
 from webstation import WebStation
 
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 from monitor.web.accounts import Accounts, Role
 
 load_all_checks()

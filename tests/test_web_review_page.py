@@ -10,7 +10,7 @@ from logbook import NOW, rows
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from webstation import WebStation, faults_of, labels_of, named
 
-from monitor.domain import Observation
+from monitor.core.domain import Observation
 
 pytestmark = pytest.mark.slow
 

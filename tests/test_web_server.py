@@ -19,9 +19,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 from webstation import browser, faults_of
 
-from monitor.config import load_settings
+from monitor.core.config import load_settings
+from monitor.core.domain import utc_now
 from monitor.doctor import examine
-from monitor.domain import utc_now
 from monitor.health.certificate import ends_at, running_out
 from monitor.health.verdict import health_of
 from monitor.log.species_log import SpeciesLog
@@ -39,9 +39,9 @@ SHORT = (
 PROGRAM = f"""\
 import logging, sys
 from pathlib import Path
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.doctor import examine
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 from monitor.health.certificate import ends_at, running_out
 from monitor.health.verdict import health_of
 from monitor.log.species_log import SpeciesLog

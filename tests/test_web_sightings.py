@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from monitor import event_walk
 from monitor.cli.app import app as commands
-from monitor.config import load_settings
-from monitor.csv_rows import safe
-from monitor.domain import Observation, utc_now
+from monitor.core.config import load_settings
+from monitor.core.csv_rows import safe
+from monitor.core.domain import Observation, utc_now
 from monitor.event_walk import event_page, events
 from monitor.log.filters import BrowseFilter
 from monitor.log.media import BatchResult

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from visits import pages, visit
 from webstation import WebStation, faults_of, named
 
-from monitor.domain import FileStamp, iso_utc
-from monitor.effort.silence import Outage, OutageState
+from monitor.core.domain import FileStamp, iso_utc
+from monitor.core.silence import Outage, OutageState
 from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from logbook import NOW
 from starlette.testclient import TestClient
 
-from monitor.config import load_settings
+from monitor.core.config import load_settings
 from monitor.web.accounts import Role
 from monitor.web.app import create_app
 from monitor.web.parts import open_parts

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 
 from monitor.alerts.channels import ChannelsError, channels_of
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.log.species_log import SpeciesLog
 
 __all__ = ["is_cooling", "raise_alert"]

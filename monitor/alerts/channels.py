@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 from pydantic import SecretStr
 
-from monitor.config import Settings
-from monitor.config.alerts import named, scheme_of
-from monitor.config.file import plain_values
-from monitor.domain import TrapwatchError
+from monitor.core.config import Settings
+from monitor.core.config.alerts import named, scheme_of
+from monitor.core.config.file import plain_values
+from monitor.core.domain import TrapwatchError
 
 
 class ChannelsError(TrapwatchError):

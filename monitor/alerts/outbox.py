@@ -20,8 +20,8 @@ from pydantic import SecretStr
 from monitor.alerts.channels import Channels, ChannelsError, channels_of, shown
 from monitor.alerts.picture import picture_of
 from monitor.alerts.sending import Message, NotSent, send
-from monitor.config import Settings
-from monitor.domain import iso_utc, parse_iso_utc
+from monitor.core.config import Settings
+from monitor.core.domain import iso_utc, parse_iso_utc
 from monitor.log.alerts import LONGEST_PAUSE, DueDelivery, NewAlert
 from monitor.log.context import Context
 from monitor.log.species_log import SpeciesLog

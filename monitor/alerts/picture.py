@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import logging
 
-from monitor.config import Settings
+from monitor.core.config import Settings
+from monitor.core.privacy import PrivateSpecies, hides_from_viewers
 from monitor.images.frame_reader import frame_reader
 from monitor.imaging import ImageRejected, shrink
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
-from monitor.privacy import PrivateSpecies, hides_from_viewers
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from monitor.domain import BLANK, UNKNOWN, RunState, Sighting, Source, parse_iso_utc
-from monitor.effort.silence import Outage
+from monitor.core.domain import BLANK, UNKNOWN, RunState, Sighting, Source, parse_iso_utc
+from monitor.core.silence import Outage
 from monitor.log.alerts import NewAlert
 from monitor.log.runs import RunRow
 

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from monitor.config.alerts import scheme_of
-from monitor.domain import TrapwatchError
+from monitor.core.config.alerts import scheme_of
+from monitor.core.domain import TrapwatchError
 
 CONNECT_SECONDS, READ_SECONDS = 15.0, 45.0
 """For one answer of the other side, where the address itself says nothing (`cto=`, `rto=`)."""

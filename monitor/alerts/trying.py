@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from monitor.alerts.channels import Channels
 from monitor.alerts.sending import Message, NotSent, send
-from monitor.config import Settings
+from monitor.core.config import Settings
 
 WAIT_SECONDS = 90.0
 

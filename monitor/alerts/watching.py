@@ -15,16 +15,16 @@ from typing import Any
 
 from monitor.alerts import is_cooling, raise_alert, rules
 from monitor.alerts.channels import ChannelsError, channels_of
-from monitor.clocks import clock_problem
-from monitor.config import Settings
-from monitor.domain import TrapwatchError, iso_utc, parse_iso_utc, shown_path
-from monitor.effort.silence import OutageState
+from monitor.core.clocks import clock_problem
+from monitor.core.config import Settings
+from monitor.core.domain import TrapwatchError, iso_utc, parse_iso_utc, shown_path
+from monitor.core.privacy import PrivateSpecies
+from monitor.core.silence import OutageState
 from monitor.health.verdict import WORST_LAST, Finding, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
 from monitor.log.context import Context
 from monitor.log.poison import CONDEMNED
 from monitor.log.species_log import SpeciesLog
-from monitor.privacy import PrivateSpecies
 
 logger = logging.getLogger(__name__)
 

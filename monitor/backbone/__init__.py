@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 
 if TYPE_CHECKING:
     from monitor.backbone.tail import Tail

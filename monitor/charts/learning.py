@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from monitor.charts.paper import COLOURS, QUIET, Row, counted, legend, plain, say
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.log.versions import VersionRow
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import os
 import sys
 
 from monitor.cli.app import UsageError, app
-from monitor.config import ConfigError
-from monitor.domain import TrapwatchError
+from monitor.core.config import ConfigError
+from monitor.core.domain import TrapwatchError
 
 OTHERS = 0o027
 """Who is neither the station's user nor in its group reads nothing that is written here: a log

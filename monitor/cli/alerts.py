@@ -11,7 +11,7 @@ from monitor.alerts.channels import channels_of, shown
 from monitor.alerts.trying import try_all
 from monitor.cli.app import ConfigOption, JsonOption, app, read_settings
 from monitor.console import note, print_json, print_table
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.log.alerts import DeliveryRow
 from monitor.log.species_log import open_log
 

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from monitor import __version__, moments
-from monitor.config import Settings, load_settings
-from monitor.domain import TrapwatchError, shown_path, utc_now
+from monitor import __version__
+from monitor.core import moments
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import TrapwatchError, shown_path, utc_now
 
 app = typer.Typer(
     name="trapwatch",

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from monitor import moments
 from monitor.cli.app import (
     ByOption,
     ConfigOption,
@@ -19,10 +18,11 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.config import Settings
 from monitor.console import note, print_json, print_table
+from monitor.core import moments
+from monitor.core.config import Settings
+from monitor.core.domain import How, parse_iso_utc, utc_now
 from monitor.deployments import read_deployments
-from monitor.domain import How, parse_iso_utc, utc_now
 from monitor.effort.camera_days import deployments_of, still_proposed
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.deployment_acts import Shifted

@@ -19,9 +19,9 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.config import Settings
 from monitor.console import note, print_json
-from monitor.domain import How, Observation, Scope, utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import How, Observation, Scope, utc_now
 from monitor.exchange.labels import (
     ImportReport,
     LabelRow,

@@ -20,7 +20,7 @@ from monitor.cli.app import (
     who,
 )
 from monitor.console import note, print_json, print_table, stage_bar
-from monitor.domain import TrapwatchError, utc_now
+from monitor.core.domain import TrapwatchError, utc_now
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
 

@@ -17,9 +17,9 @@ from monitor.cli.app import (
     who,
 )
 from monitor.cli.labels import NewOption, absolute, label, observation_of, tell_new
-from monitor.config import Settings
 from monitor.console import note, print_json, print_table
-from monitor.domain import How, Sighting, utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import How, Sighting, utc_now
 from monitor.log.queues import QueueCandidate
 from monitor.log.reviewing import Statement
 from monitor.log.species_log import SpeciesLog, open_log

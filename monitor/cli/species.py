@@ -18,7 +18,7 @@ from monitor.cli.app import (
     who,
 )
 from monitor.console import note, print_json, print_table
-from monitor.domain import How, utc_now
+from monitor.core.domain import How, utc_now
 from monitor.exchange.labels import ImportFailed
 from monitor.exchange.species import import_species as import_csv
 from monitor.keeping.label_journal import keep_journal

@@ -22,7 +22,7 @@ from monitor.cli.app import (
     who,
 )
 from monitor.console import note, print_json, print_table
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 
 if TYPE_CHECKING:
     from monitor.web.accounts import Role

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from monitor.config import Classifier, Settings, load_settings
 from monitor.console import count_bar, print_table
+from monitor.core.config import Classifier, Settings, load_settings
+from monitor.core.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
 from monitor.demo.world import WorldPlan, plan, write_world
-from monitor.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog, open_log
 

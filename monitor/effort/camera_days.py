@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from monitor.config import Settings
-from monitor.domain import iso_utc
-from monitor.effort.days import Effort, effort_of
-from monitor.effort.silence import Outage, OutageState
+from monitor.core.config import Settings
+from monitor.core.days import Effort, effort_of
+from monitor.core.domain import iso_utc
+from monitor.core.silence import Outage, OutageState
 from monitor.log.effort import DeploymentFacts
 from monitor.log.species_log import SpeciesLog
 

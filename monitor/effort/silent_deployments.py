@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.domain import iso_utc, parse_iso_utc
-from monitor.effort.silence import Rule, lasting_silence, usual_gap_days
+from monitor.core.domain import iso_utc, parse_iso_utc
+from monitor.core.silence import Rule, lasting_silence, usual_gap_days
 from monitor.log.species_log import SpeciesLog
 from monitor.log.today import HABIT_DAYS, LastFrame
 

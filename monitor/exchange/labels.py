@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.domain import How, Observation, TrapwatchError, shown_path
+from monitor.core.domain import How, Observation, TrapwatchError, shown_path
 
 COLUMNS = ("path", "species", "count", "by", "sex", "life_stage", "behaviour")
 LONGEST_PATH = 4095  # Linux's PATH_MAX

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from monitor.domain import FileStamp, shown_path
+from monitor.core.domain import FileStamp, shown_path
 from monitor.folders.scan import stamp_of
 from monitor.folders.tasting import death_of
 from monitor.imaging import DecodeRules

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.domain import shown_path
+from monitor.core.domain import shown_path
 from monitor.images.reading import Content, read_content
 from monitor.resources.limited import Hangs
 

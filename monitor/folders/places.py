@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Watch
-from monitor.domain import shown_path
+from monitor.core.config import Watch
+from monitor.core.domain import shown_path
 from monitor.folders.patience import mount_of
 from monitor.folders.scan import Found, stamp_of
 from monitor.intake import Intake

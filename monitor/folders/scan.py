@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.domain import FileStamp, shown_path
+from monitor.core.domain import FileStamp, shown_path
 
 HELPER_NAMES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 HELPER_ENDINGS = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")

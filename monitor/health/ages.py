@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.domain import parse_iso_utc
+from monitor.core.domain import parse_iso_utc
 from monitor.health.findings import Finding, Level, Told
 from monitor.keeping.backup_schedule import LOOK_SECONDS
 

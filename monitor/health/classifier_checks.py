@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.trial import FILE, remembered
-from monitor.config import Settings, sqlite_path
+from monitor.core.config import Settings, sqlite_path
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.verdict import REPAIR, damage_words
 from monitor.log.engine import LogError

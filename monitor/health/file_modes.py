@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.config import Settings, sqlite_path
+from monitor.core.config import Settings, sqlite_path
 from monitor.keeping.backup_places import folders_of, step_in
 from monitor.keeping.journal_places import journal_paths, step_for
 from monitor.resources.limited import Hangs

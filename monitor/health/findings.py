@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from monitor.core.rest import resting_lines
 from monitor.resources.disk import DiskState
-from monitor.resources.rest import resting_lines
 
 
 class Level(StrEnum):

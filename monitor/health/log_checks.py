@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from monitor.config import Settings, sqlite_path
+from monitor.core.config import Settings, sqlite_path
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.keeping.backup_places import all_backups, folder_of, mark_of, own_backups, step_in
 from monitor.keeping.journal_places import in_words, journal_paths, look_at, step_for

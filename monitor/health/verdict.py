@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.clocks import clock_problem
-from monitor.config import Settings, sqlite_path
-from monitor.domain import parse_iso_utc
+from monitor.core.clocks import clock_problem
+from monitor.core.config import Settings, sqlite_path
+from monitor.core.domain import parse_iso_utc
 from monitor.health.ages import Ages, old_ones
 from monitor.health.certificate import ends_at, running_out
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told

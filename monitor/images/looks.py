@@ -21,7 +21,7 @@ from monitor.backbone.architectures import ARCHITECTURES
 from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
 from monitor.backbone.tail import Tail, tail_mark, without_tail
 from monitor.classifier import SMALLEST_NORM, Head
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.imaging import DecodeRules, decode
 
 GRID = 28  # rows and columns of a map: those of the finest block

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal
 
-from monitor.domain import TrapwatchError, shown_path
+from monitor.core.domain import TrapwatchError, shown_path
 from monitor.images.formats import format_of
 from monitor.images.frame_reader import frame_reader
 from monitor.images.picture_folder import PictureFolder

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from monitor.domain import FileStamp
+from monitor.core.domain import FileStamp
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Larger files are hashed, and rejected unread: one is held in memory for each thread."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.config import Settings, sqlite_path
+from monitor.core.config import Settings, sqlite_path
 from monitor.log.backup import verify_backup
 from monitor.log.backup_facts import (
     BackupError,

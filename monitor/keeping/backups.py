@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Settings, sqlite_path
-from monitor.config.station import Backup as Rules
+from monitor.core.config import Settings, sqlite_path
+from monitor.core.config.station import Backup as Rules
 from monitor.keeping.backup_places import first_folders, folder_of, ours_in, patience_for
 from monitor.keeping.backup_schedule import ALWAYS_KEPT, day_of, to_drop
 from monitor.log.backup import stamp, sweep, write_backup

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.keeping.journal_file import locked
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Settings
-from monitor.domain import utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import utc_now
 from monitor.keeping.journal_file import JournalFile, locked, read_lines
 from monitor.keeping.journal_lines import VERSION, line_values, record_of
 from monitor.keeping.journal_places import (

@@ -17,8 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Settings, sqlite_path
-from monitor.domain import ModelState, TrapwatchError, iso_utc
+from monitor.core.config import Settings, sqlite_path
+from monitor.core.domain import ModelState, TrapwatchError, iso_utc
 from monitor.keeping.backup_places import mark_of, newest_good
 from monitor.keeping.journal_places import journal_paths, mark_in
 from monitor.keeping.label_journal import is_apart, keep_journal, write_journals

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Settings, sqlite_path
-from monitor.domain import iso_utc
+from monitor.core.config import Settings, sqlite_path
+from monitor.core.domain import iso_utc
 from monitor.durable import sync, write_whole
 from monitor.keeping.label_journal import keep_journal
 from monitor.keeping.soundness import RESTORED_STATE, join, with_more

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from monitor.config import Settings, sqlite_path
-from monitor.domain import iso_utc, parse_iso_utc
+from monitor.core.config import Settings, sqlite_path
+from monitor.core.domain import iso_utc, parse_iso_utc
 from monitor.keeping.backup_places import folder_of
 from monitor.keeping.journal_places import (
     OtherStation,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from monitor.domain import iso_utc, parse_iso_utc
+from monitor.core.domain import iso_utc, parse_iso_utc
 from monitor.log.connection import LogPart, inserted_id, put_state
 from monitor.log.tables import Alert, Delivery, Media
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from monitor.domain import MediaStatus, Sighting, TrapwatchError
+from monitor.core.domain import MediaStatus, Sighting, TrapwatchError
 from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import PAGE, SightingQueries
 from monitor.log.tables import Media

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from monitor.domain import parse_iso_utc
+from monitor.core.domain import parse_iso_utc
 from monitor.log.connection import put_state
 from monitor.log.tables import Deployment, State
 

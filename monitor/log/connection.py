@@ -12,7 +12,7 @@ from sqlalchemy import Connection, CursorResult, Engine, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
-from monitor.domain import iso_utc
+from monitor.core.domain import iso_utc
 from monitor.log.engine import LogError, error_for, in_words, is_damage, refuse_if_replaced
 from monitor.log.tables import Act, Deployment, State
 

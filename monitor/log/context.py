@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.log.species_log import SpeciesLog
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from monitor.domain import iso_local, iso_utc
-from monitor.effort.silence import Outage, OutageState, Reason
+from monitor.core.domain import iso_local, iso_utc
+from monitor.core.silence import Outage, OutageState, Reason
 from monitor.log.clock_corrections import (
     KIND,
     UNDO_KIND,

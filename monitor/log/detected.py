@@ -1,6 +1,6 @@
 """Detections as columns of numbers: a million images are some thirty megabytes.
 
-A detection is one species in one event, as `monitor.events.summarise` sees it: labels before
+A detection is one species in one event, as `monitor.core.events.summarise` sees it: labels before
 predictions, blanks and unknowns only where nothing else was seen.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import BLANK, UNKNOWN
+from monitor.core.domain import BLANK, UNKNOWN
 
 Integers = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]

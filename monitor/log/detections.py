@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from monitor.domain import iso_utc, utc_now
+from monitor.core.domain import iso_utc, utc_now
 from monitor.log.connection import LogPart
 from monitor.log.engine import LogError
 from monitor.log.species import resolve, same_species

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.log.act_records import ActRecord
 from monitor.log.deployment_acts import DEPLOYMENT_KINDS, replay_deployment_act
 from monitor.log.engine import LogError

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, text, update
 
-from monitor.domain import MediaStatus, iso_utc, parse_iso_utc
-from monitor.effort.silence import (
+from monitor.core.domain import MediaStatus, iso_utc, parse_iso_utc
+from monitor.core.silence import (
     Captures,
     Changes,
     Outage,
@@ -24,7 +24,7 @@ from monitor.effort.silence import (
     silences,
     tail_of,
 )
-from monitor.effort.spans import Span
+from monitor.core.spans import Span
 from monitor.log.clock_corrections import Correction, corrections_of
 from monitor.log.connection import LogPart
 from monitor.log.tables import Deployment, Media

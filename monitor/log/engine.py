@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 import monitor
-from monitor.domain import TrapwatchError, utc_now
+from monitor.core.domain import TrapwatchError, utc_now
 from monitor.durable import make_folder
 from monitor.log.open_files import OpenFiles
 from monitor.log.other_users import writer_of

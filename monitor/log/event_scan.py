@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, select
 
-from monitor.domain import BLANK, UNKNOWN
-from monitor.events import Said, speak_together
+from monitor.core.domain import BLANK, UNKNOWN
+from monitor.core.events import Said, speak_together
 from monitor.log.detected import NOTHING_SAID, Detections, Integers, Mask, Place
 from monitor.log.tables import Deployment, Species
 
@@ -113,7 +113,7 @@ def places(connection: Connection) -> dict[int, Place]:
 
 def spoken(connection: Connection, page: Page, names: Names) -> Floats:
     """Of the predicted species of each event the one that its frames say together, as
-    `monitor.events.speak_together` has it: rows of `page.predicted`, one an event.
+    `monitor.core.events.speak_together` has it: rows of `page.predicted`, one an event.
 
     Frames that show one species, beside `unknown`, need no weighing: most events are such.
     """

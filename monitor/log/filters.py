@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.operators import custom_op
 
-from monitor.domain import MediaStatus, Source
+from monitor.core.domain import MediaStatus, Source
 from monitor.log.species import _must_resolve, resolve, same_species
 from monitor.log.tables import Deployment, Flag, Media, ModelVersion, Observation, Prediction
 
@@ -44,7 +44,7 @@ class BrowseFilter:
         sha256: how the SHA-256 begins.
         unreviewed: only what nobody labelled (and could be read).
         flagged: only what is marked for a second look.
-        private: leave out what is hidden from viewers (monitor/privacy.py): media that show one of
+        private: leave out what is hidden from viewers (monitor/core/privacy.py): media that show one of
             these species, and media that nobody and no model spoke of. None leaves out nothing.
     """
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, Literal
 
-from monitor.domain import MediaStatus, ModelState, RunState
+from monitor.core.domain import MediaStatus, ModelState, RunState
 from monitor.log.engine import BUSY_SECONDS, HEAD, LogError, choose_sqlite, in_words, is_damage
 from monitor.log.open_files import is_open_here
 from monitor.log.tables import Base

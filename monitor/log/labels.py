@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 
-from monitor.domain import MediaStatus, Observation, Scope
+from monitor.core.domain import MediaStatus, Observation, Scope
 from monitor.log.connection import inserted_id, new_act
 from monitor.log.engine import LogError
 from monitor.log.reference import must_be_there

@@ -11,7 +11,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus, TimeSource
+from monitor.core.domain import MediaStatus, TimeSource
 from monitor.log.connection import LogPart, count_of, put_state
 from monitor.log.queues import QueueQueries
 from monitor.log.tables import (

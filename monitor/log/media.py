@@ -9,12 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from monitor.domain import (
-    FileStamp,
-    MediaStatus,
-    Prediction,
-    iso_utc,
-)
+from monitor.core.domain import FileStamp, MediaStatus, Prediction, iso_utc
 from monitor.log.clock_corrections import Clock
 from monitor.log.connection import LogPart, deployment_id
 from monitor.log.predictions import record_predictions

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from monitor.domain import MediaStatus
+from monitor.core.domain import MediaStatus
 from monitor.log.clock_corrections import clock_of, shift_of
 from monitor.log.connection import deployment_id, inserted_id
 from monitor.log.tables import Deployment, Media

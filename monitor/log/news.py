@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
-from monitor.domain import iso_utc
+from monitor.core.domain import iso_utc
 from monitor.log.connection import LogPart
 from monitor.log.species import resolve, same_species
 from monitor.log.tables import (

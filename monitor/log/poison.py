@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import and_, case, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from monitor.domain import FileStamp, iso_utc
+from monitor.core.domain import FileStamp, iso_utc
 from monitor.log.connection import LogPart
 from monitor.log.station_tables import PoisonFile
 

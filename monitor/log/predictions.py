@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Select, and_, delete, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus, Prediction, iso_utc
+from monitor.core.domain import MediaStatus, Prediction, iso_utc
 from monitor.log.connection import LogPart, count_of
 from monitor.log.engine import LogError
 from monitor.log.filters import ONE, aside

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus
+from monitor.core.domain import MediaStatus
 from monitor.log.connection import count_of
 from monitor.log.filters import aside, percents
 from monitor.log.species import _must_resolve, same_species

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from monitor.domain import shown_path
+from monitor.core.domain import shown_path
 from monitor.log.connection import LogPart
 from monitor.log.engine import LogError
 from monitor.log.tables import File, Media

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import aliased
 
-from monitor.domain import MediaStatus, iso_utc
+from monitor.core.domain import MediaStatus, iso_utc
 from monitor.log.connection import LogPart, new_act
 from monitor.log.filters import aside
 from monitor.log.reference import must_be_there

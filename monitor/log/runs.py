@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
-from monitor.domain import RunState, iso_utc
+from monitor.core.domain import RunState, iso_utc
 from monitor.log.connection import LogPart, inserted_id
 from monitor.log.tables import Act, Label, Media, ModelVersion, TrainingRun
 from monitor.log.versions import must_have

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
-from monitor.domain import Prediction
+from monitor.core.domain import Prediction
 from monitor.log.species import fold, species_id_for_class
 from monitor.log.tables import SpeciesName
 

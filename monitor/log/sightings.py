@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, column, select, table
 
-from monitor.domain import MediaStatus, Observation, Sighting, Source
+from monitor.core.domain import MediaStatus, Observation, Sighting, Source
 from monitor.log.connection import LogPart
 from monitor.log.tables import Media, ModelVersion
 

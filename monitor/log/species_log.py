@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from sqlalchemy.exc import TimeoutError
 
-from monitor.config import sqlite_path
-from monitor.domain import utc_now
+from monitor.core.config import sqlite_path
+from monitor.core.domain import utc_now
 from monitor.log.act_records import ActQueries
 from monitor.log.alerts import AlertQueries
 from monitor.log.backup import IsEnding, copy_pages, stamp, write_backup

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from monitor.domain import FileStamp, MediaStatus, Metadata, iso_utc, shown_path
+from monitor.core.domain import FileStamp, MediaStatus, Metadata, iso_utc, shown_path
 from monitor.log.clock_corrections import Clock, clock_of, shift_of
 from monitor.log.connection import deployment_id, inserted_id
 from monitor.log.tables import File, Media

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from monitor.domain import iso_local, iso_utc, parse_iso_utc
+from monitor.core.domain import iso_local, iso_utc, parse_iso_utc
 from monitor.log.clock_corrections import clock_of, shift_of
 from monitor.log.tables import Media, State
 

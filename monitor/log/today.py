@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from monitor.domain import MediaStatus, parse_iso_utc
+from monitor.core.domain import MediaStatus, parse_iso_utc
 from monitor.log.connection import LogPart
 from monitor.log.media_ids import skipped_between
 from monitor.log.sightings import VIEW

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, exists, func, literal, select
 from sqlalchemy.orm import aliased
 
-from monitor.domain import Source
+from monitor.core.domain import Source
 from monitor.log.filters import (
     ONE,
     BrowseFilter,

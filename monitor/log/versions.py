@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from monitor.domain import ModelState, iso_utc
+from monitor.core.domain import ModelState, iso_utc
 from monitor.log.connection import LogPart, new_act
 from monitor.log.engine import LogError
 from monitor.log.tables import Act, ModelVersion

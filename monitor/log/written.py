@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from monitor.domain import parse_iso_utc
+from monitor.core.domain import parse_iso_utc
 from monitor.log.connection import LogPart
 
 LOOKED_AT = 500

@@ -9,10 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from monitor import __version__
-from monitor.domain import MediaStatus, RunState, parse_iso_utc
+from monitor.core.domain import MediaStatus, RunState, parse_iso_utc
+from monitor.core.rest import KINDS_OF_WORK
 from monitor.health.verdict import WORST_LAST, Level
 from monitor.metrics.measured import Measured, ProcessFigures
-from monitor.resources.rest import KINDS_OF_WORK
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_DEPLOYMENTS = 500

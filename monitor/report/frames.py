@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from monitor.charts.choice import top_species
-from monitor.config import Settings
-from monitor.domain import Sighting, Source
+from monitor.core.config import Settings
+from monitor.core.domain import Sighting, Source
+from monitor.core.privacy import hides
 from monitor.images.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
-from monitor.privacy import hides
 
 MOST_SPECIES = 12
 FRAMES_A_SPECIES = 3

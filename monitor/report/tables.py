@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from monitor.charts.choice import effort, top_species
-from monitor.domain import BLANK, UNKNOWN
+from monitor.core.domain import BLANK, UNKNOWN
 from monitor.log.detected import NOTHING_SAID, Detections
 
 EPOCH = datetime(1970, 1, 1)

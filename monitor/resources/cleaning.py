@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from monitor.config import Settings
-from monitor.domain import ModelState
+from monitor.core.config import Settings
+from monitor.core.domain import ModelState
 from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.images.pictures import PICTURES_FOLDER
 from monitor.keeping.backup_places import folder_of, mark_of

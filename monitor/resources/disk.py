@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from monitor.config import Settings
-from monitor.config.station import Disk
+from monitor.core.config import Settings
+from monitor.core.config.station import Disk
+from monitor.core.rest import KINDS_OF_WORK, Reason, Rest
 from monitor.resources.far_disks import ANSWER_SECONDS, DoesNotAnswer, Figures, ask, figures_of
-from monitor.resources.rest import KINDS_OF_WORK, Reason, Rest
 
 REST_NAME = "disk"
 """Under which the guard gives its reason to rest."""

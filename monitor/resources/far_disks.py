@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 
 ANSWER_SECONDS = 2.0
 """A disk that sleeps or is busy may take so long; the work waits no longer for it."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from monitor.clocks import clock_problem
-from monitor.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
+from monitor.core.clocks import clock_problem
+from monitor.core.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
+from monitor.core.rest import CLASSIFY, TRAIN, Reason
 from monitor.resources.battery import Battery, read_battery
-from monitor.resources.rest import CLASSIFY, TRAIN, Reason
 from monitor.station import Station
 
 logger = logging.getLogger(__name__)

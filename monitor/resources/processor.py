@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from monitor.config.power import Power
+from monitor.core.config.power import Power
 
 logger = logging.getLogger(__name__)
 

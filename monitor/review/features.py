@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.log.engine import LogError, choose_sqlite
 from monitor.log.species_log import SpeciesLog
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import UNKNOWN
+from monitor.core.domain import UNKNOWN
 from monitor.log.queues import QueueCandidate
 from monitor.review.alike import SAME_PICTURE, Floats, distances, standard_directions
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from monitor.domain import Observation, TrapwatchError
+from monitor.core.domain import Observation, TrapwatchError
 from monitor.log.labels import LabelOutcome
 from monitor.log.queues import QueueCandidate
 from monitor.log.species_log import SpeciesLog

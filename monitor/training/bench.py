@@ -11,7 +11,7 @@ from typing import cast
 
 from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
 from monitor.backbone.tail import MAP_SHAPES, Tail
-from monitor.config import Training
+from monitor.core.config import Training
 from monitor.feature_maps import FOLDER, MapStore
 from monitor.images.frame_reader import ReadFrame
 from monitor.images.reading import read_verified

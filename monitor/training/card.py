@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import monitor
-from monitor.domain import iso_utc
+from monitor.core.domain import iso_utc
 from monitor.log.learning import LabelledMedia, SplitRow
 from monitor.training.dataset import NotLearnt, Plan
 from monitor.training.evaluate import Evaluation

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import UNKNOWN, Scope
+from monitor.core.domain import UNKNOWN, Scope
 from monitor.log.learning import LabelledMedia, SplitRow
 from monitor.training.split import DEPLOYMENT, EVENT, HELD_OUT, Key, known_sides
 

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import BLANK
-from monitor.events import Said, most_said, speak_together
+from monitor.core.domain import BLANK
+from monitor.core.events import Said, most_said, speak_together
 
 Floats = npt.NDArray[np.float32]
 Names = npt.NDArray[np.str_]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import BLANK
+from monitor.core.domain import BLANK
 from monitor.training.dataset import Part
 
 Floats = npt.NDArray[np.float32]

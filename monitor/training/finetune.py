@@ -20,7 +20,7 @@ import numpy.typing as npt
 from monitor.backbone.architectures import Architecture
 from monitor.backbone.keras_runtime import open_runtime
 from monitor.classifier import Head
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.training.tuned_network import (
     HEAD,
     Rates,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from monitor.config import Gate
+from monitor.core.config import Gate
 from monitor.training.bootstrap import metric_of, paired_interval
 from monitor.training.chance import ROUNDING, events_needed, fewest, luck
 from monitor.training.comparison import Answers, Pair, Values

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from monitor.backbone import layout_of
 from monitor.backbone.tail import Tail
 from monitor.classifier import Floats
-from monitor.config import Settings
-from monitor.domain import TrapwatchError
+from monitor.core.config import Settings
+from monitor.core.domain import TrapwatchError
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.learning import LabelledMedia
 from monitor.log.species_log import SpeciesLog

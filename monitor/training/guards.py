@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from monitor.config import Gate
-from monitor.domain import BLANK
+from monitor.core.config import Gate
+from monitor.core.domain import BLANK
 from monitor.training.chance import ROUNDING, luck, signs
 from monitor.training.comparison import Answers, Bools, Pair, Values
 

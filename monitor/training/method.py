@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.log.learning import LabelledMedia
 from monitor.training.dataset import Dataset
 from monitor.training.head import FittedHead

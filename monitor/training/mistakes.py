@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from monitor.charts.paper import INK, QUIET, plain
-from monitor.config import Settings
+from monitor.core.config import Settings
+from monitor.core.privacy import PrivateSpecies
 from monitor.images.frame_reader import ReadFrame, frame_reader
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.learning import LabelledMedia
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.privacy import PrivateSpecies
 from monitor.training.comparison import Answers
 
 MOST_FRAMES = 24

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from monitor.domain import ModelState
+from monitor.core.domain import ModelState
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.classifier import Floats, Head
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.log.sightings import CONFORMAL
 from monitor.log.species_log import SpeciesLog
 from monitor.training.champion import Champion, todays_name

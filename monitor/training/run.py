@@ -13,8 +13,8 @@ from functools import partial
 from threadpoolctl import threadpool_limits
 
 from monitor.backbone.tail import Tail
-from monitor.config import Settings
-from monitor.domain import RunState, TrapwatchError
+from monitor.core.config import Settings
+from monitor.core.domain import RunState, TrapwatchError
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.suspects import SUSPECTS_KEY

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from monitor.config import Training
-from monitor.cron import cron_trigger
-from monitor.domain import RunState, parse_iso_utc
+from monitor.core.config import Training
+from monitor.core.cron import cron_trigger
+from monitor.core.domain import RunState, parse_iso_utc
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitor.domain import UNKNOWN
+from monitor.core.domain import UNKNOWN
 from monitor.log.learning import LabelledMedia, SplitRow
 
 TRAIN, HELD_OUT = "train", "heldout"

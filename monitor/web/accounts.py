@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from monitor.domain import TrapwatchError, iso_utc
+from monitor.core.domain import TrapwatchError, iso_utc
 from monitor.durable import write_whole
 
 FILE_NAME = "accounts.json"

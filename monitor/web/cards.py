@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.log.species_log import SpeciesLog
 from monitor.training.evaluate import Evaluation, Share, SpeciesFigures
 from monitor.web.standing import share

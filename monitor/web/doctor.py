@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.config import Settings
+from monitor.core.config import Settings
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.web.accounts import Accounts
 from monitor.web.server import is_safe_to_bind, tls_context

@@ -13,8 +13,8 @@ from datetime import datetime
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from monitor.config import Web
-from monitor.domain import shown_path
+from monitor.core.config import Web
+from monitor.core.domain import shown_path
 from monitor.web.accounts import (
     LONGEST_NAME,
     LONGEST_PASSWORD,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.domain import MediaStatus, Sighting, Source
+from monitor.core.domain import MediaStatus, Sighting, Source
 from monitor.log.reviewing import disagree
 from monitor.log.suspects import MOST_SUSPECTS, Suspect
 from monitor.web.parts import Parts

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.health.verdict import Finding, Health, Level, health_of
 from monitor.metrics.families import CONTENT_TYPE, exposition
 from monitor.metrics.measured import measure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.domain import Sighting
+from monitor.core.domain import Sighting
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
 from monitor.review.asking import ask_next

@@ -11,15 +11,15 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from monitor.charts.kept import KeptDetections
-from monitor.config import Settings
-from monitor.domain import utc_now
+from monitor.core.config import Settings
+from monitor.core.domain import utc_now
+from monitor.core.privacy import PrivateSpecies
 from monitor.images.looks import Looks
 from monitor.images.pictures import PICTURES_FOLDER, Pictures
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules
-from monitor.privacy import PrivateSpecies
 from monitor.resources.disk import MEGABYTE
 from monitor.review.features import features_of
 from monitor.web.accounts import Accounts

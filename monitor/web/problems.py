@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.images.pictures import PictureMissing
 from monitor.log.engine import LogReplaced
 from monitor.log.reference import NoSuchMedia

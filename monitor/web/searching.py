@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from monitor.domain import MediaStatus, Source
+from monitor.core.domain import MediaStatus, Source
+from monitor.core.moments import moment_of
 from monitor.log.browse import Cursor
 from monitor.log.filters import BrowseFilter
-from monitor.moments import moment_of
 from monitor.web.parts import Parts
 
 MOST_ID = 2**63 - 1

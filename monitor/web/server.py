@@ -16,8 +16,8 @@ from types import FrameType
 
 import uvicorn
 
-from monitor.config import Settings, Web
-from monitor.domain import TrapwatchError
+from monitor.core.config import Settings, Web
+from monitor.core.domain import TrapwatchError
 from monitor.web.accounts import Accounts
 from monitor.web.app import create_app
 from monitor.web.bodies import Limits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import HTTPException
 
-from monitor.domain import MediaStatus, Sighting
-from monitor.privacy import hides, hides_from_viewers
+from monitor.core.domain import MediaStatus, Sighting
+from monitor.core.privacy import hides, hides_from_viewers
 from monitor.web.parts import Parts
 from monitor.web.people import Role, Visitor
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitor.domain import parse_iso_utc
+from monitor.core.domain import parse_iso_utc
 from monitor.health.verdict import Level
 
 LONG_LAG_SECONDS = 3600.0

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is
 
 from monitor import imaging
 from monitor.cli import main
-from monitor.domain import shown_path
+from monitor.core.domain import shown_path
 from monitor.keeping import backups
 from monitor.log import media
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from monitor.domain import Observation
+from monitor.core.domain import Observation
 from monitor.log.species_log import SpeciesLog
 
 from .broken_clocks import BREAKS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import time_machine
 
-from monitor.config import Settings, load_settings
-from monitor.domain import RunState
+from monitor.core.config import Settings, load_settings
+from monitor.core.domain import RunState
 from monitor.scheduler import Ticks
 from monitor.station import Station
 from monitor.training.schedule import TrainingFacts

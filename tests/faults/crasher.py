@@ -136,7 +136,7 @@ def run(arguments: list[str]) -> NoReturn:
 
 
 def _housekeeping(config: Path) -> None:
-    from monitor.config import load_settings
+    from monitor.core.config import load_settings
     from monitor.duties import housekeeping
     from monitor.station import Station
 
@@ -146,8 +146,8 @@ def _housekeeping(config: Path) -> None:
 
 
 def _propose(config: Path) -> None:
-    from monitor.config import load_settings
-    from monitor.domain import utc_now
+    from monitor.core.config import load_settings
+    from monitor.core.domain import utc_now
     from monitor.log.species_log import open_log
 
     with open_log(load_settings(config).database.url) as log:
@@ -158,8 +158,8 @@ def _review(config: Path) -> None:
     """What the pages write besides labels: a lease, a flag, a hidden frame shown, a lease back."""
     from datetime import timedelta
 
-    from monitor.config import load_settings
-    from monitor.domain import How, utc_now
+    from monitor.core.config import load_settings
+    from monitor.core.domain import How, utc_now
     from monitor.log.species_log import open_log
 
     with open_log(load_settings(config).database.url) as log:
@@ -173,8 +173,8 @@ def _tell(config: Path) -> None:
     """An alert on its way: looked for, put into the outbox, not sent, sent, and forgotten."""
     from datetime import timedelta
 
-    from monitor.config import load_settings
-    from monitor.domain import utc_now
+    from monitor.core.config import load_settings
+    from monitor.core.domain import utc_now
     from monitor.log.alerts import NewAlert
     from monitor.log.species_log import open_log
 
@@ -211,8 +211,8 @@ def _keep_picture(folder: Path) -> None:
 
 def _replace_log(config: Path) -> None:
     """Another file takes the log's place while it is open, and the service notices."""
-    from monitor.config import load_settings
-    from monitor.domain import utc_now
+    from monitor.core.config import load_settings
+    from monitor.core.domain import utc_now
     from monitor.keeping.replaced_log import save_what_is_open
     from monitor.log.species_log import open_log
 

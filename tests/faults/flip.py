@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.config import load_settings
-from monitor.domain import utc_now
+from monitor.core.config import load_settings
+from monitor.core.domain import utc_now
 from monitor.keeping.backups import back_up
 from monitor.log.engine import choose_sqlite
 
@@ -41,8 +41,8 @@ LABELS = """SELECT m.sha256, a.at, a.by, a.how, a.kind, s.name, o.count,
 LATE_LABELS = """
 import os, sys
 from pathlib import Path
-from monitor.config import load_settings
-from monitor.domain import Observation, utc_now
+from monitor.core.config import load_settings
+from monitor.core.domain import Observation, utc_now
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))

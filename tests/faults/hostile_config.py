@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from monitor.alerts.channels import channels_of
-from monitor.config import ConfigError, Settings, load_settings
+from monitor.core.config import ConfigError, Settings, load_settings
+from monitor.core.domain import TrapwatchError
 from monitor.deployments import compile_pattern
-from monitor.domain import TrapwatchError
 from monitor.options import backbone_options, decode_rules
 
 from .drill import Drill

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitor.config import load_settings
+from monitor.core.config import load_settings
+from monitor.core.domain import How, TrapwatchError, utc_now
 from monitor.deployments import COLUMNS as DEPLOYMENTS
 from monitor.deployments import read_deployments
-from monitor.domain import How, TrapwatchError, utc_now
 from monitor.exchange import labels as labels_page
 from monitor.exchange import species as species_page
 from monitor.exchange.labels import ImportFailed, ImportReport, LabelRow, import_labels, rows_of_csv

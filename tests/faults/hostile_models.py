@@ -18,7 +18,7 @@ from monitor.backbone.architectures import VGG16
 from monitor.backbone.tail import Tail, TailError
 from monitor.backbone.weight_files import read_arrays
 from monitor.classifier import Head, predict
-from monitor.domain import utc_now
+from monitor.core.domain import utc_now
 from monitor.head_file import head_bytes
 from monitor.keeping.recovery import adopt_models
 from monitor.log.species_log import open_log

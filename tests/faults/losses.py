@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from monitor.config import Models
+from monitor.core.config import Models
 from monitor.models import ModelError, ModelStore
 
 from .drill import Drill

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from monitor.domain import Observation, utc_now
+from monitor.core.domain import Observation, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from monitor.domain import Observation, parse_iso_utc, utc_now
+from monitor.core.domain import Observation, parse_iso_utc, utc_now
 from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.species_log import SpeciesLog
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.domain import Observation, utc_now
+from monitor.core.domain import Observation, utc_now
 from monitor.log.species_log import SpeciesLog
 
 from . import foreign, shim

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from monitor.charts import paper
 from monitor.charts.catalogue import NAMES, ChartName, Choice, chart
 from monitor.charts.paper import Chart
-from monitor.domain import parse_iso_utc
+from monitor.core.domain import parse_iso_utc
+from monitor.core.moments import moment_of
 from monitor.log.detected import Detections
-from monitor.moments import moment_of
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Viewer
 from monitor.web.problems import Problem

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.domain import How
+from monitor.core.domain import How
 from monitor.log.labels import RequestTaken
 from monitor.log.species import UnknownSpecies
 from monitor.review.groups import Group, NoSuchGroup, NotInGroup, label_group

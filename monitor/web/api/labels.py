@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from monitor.domain import How, Observation, Scope
+from monitor.core.domain import How, Observation, Scope
 from monitor.log.labels import RequestTaken
 from monitor.log.species import LONGEST_NAME, UnknownSpecies
 from monitor.log.undoing import NotTheirs

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from monitor.backbone import BackboneError
 from monitor.classifier import Head
-from monitor.domain import How, Sighting
+from monitor.core.domain import How, Sighting
 from monitor.images.looks import GRID, Look, NoLook, check_head
 from monitor.images.pictures import WAIT_SECONDS, Size, not_ready
 from monitor.imaging import ImageRejected

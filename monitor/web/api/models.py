@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, HTTPException
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from monitor.domain import How, ModelState
+from monitor.core.domain import How, ModelState
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
 from monitor.models import MISTAKES_FILE, PLOT_NAME, ModelDamaged, ModelError, ModelStore

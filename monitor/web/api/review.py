@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.domain import How
+from monitor.core.domain import How
 from monitor.web.frames import FrameDetail, details_of
 from monitor.web.orders import Asked, Queue
 from monitor.web.parts import Here

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from monitor.csv_rows import sightings_text
-from monitor.domain import Sighting
+from monitor.core.csv_rows import sightings_text
+from monitor.core.domain import Sighting
 from monitor.log.browse import BrowsePage
 from monitor.log.filters import BrowseFilter
 from monitor.log.reference import NoSuchMedia

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from monitor.domain import How
+from monitor.core.domain import How
 from monitor.exchange.species import import_species
 from monitor.log.species import LONGEST_NAME
 from monitor.log.species_list import SpeciesAct

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from monitor.domain import iso_utc
+from monitor.core.domain import iso_utc
 from monitor.status import status_of
 from monitor.web.parts import Here
 from monitor.web.people import Viewer

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from monitor.domain import Sighting
-from monitor.effort.silence import OutageState
-from monitor.privacy import hides, hides_from_viewers
+from monitor.core.domain import Sighting
+from monitor.core.privacy import hides, hides_from_viewers
+from monitor.core.silence import OutageState
 from monitor.status import status_of
 from monitor.web import standing
 from monitor.web.parts import Here, Parts

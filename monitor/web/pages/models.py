@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 from monitor.web import cards, standing
 from monitor.web.api.models import may_see, plots_of, version_row
 from monitor.web.parts import Here, Parts

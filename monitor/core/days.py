@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.effort.silence import Captures, Outage, OutageState, Silence, clock_doubt
-from monitor.effort.spans import Span, days_of, without
+from monitor.core.silence import Captures, Outage, OutageState, Silence, clock_doubt
+from monitor.core.spans import Span, days_of, without
 
 
 @dataclass(frozen=True, slots=True)

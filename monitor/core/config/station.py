@@ -8,8 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from monitor.config.values import absolute, usable_path
-from monitor.effort.silence import Rule
+from monitor.core.config.values import absolute, usable_path
+from monitor.core.silence import Rule
 
 LocalPath = Annotated[Path, AfterValidator(usable_path)]
 

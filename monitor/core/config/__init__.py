@@ -11,9 +11,9 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 
-from monitor.config.alerts import Alerts
-from monitor.config.file import ConfigError, apply_environment, read_yaml, with_credentials
-from monitor.config.sections import (
+from monitor.core.config.alerts import Alerts
+from monitor.core.config.file import ConfigError, apply_environment, read_yaml, with_credentials
+from monitor.core.config.sections import (
     Classifier,
     Database,
     Deployments,
@@ -24,9 +24,9 @@ from monitor.config.sections import (
     Watch,
     Web,
 )
-from monitor.config.station import Backup, Disk, EffortRule, Journal
-from monitor.config.station import Section as _Section
-from monitor.config.values import SQLITE, absolute, sqlite_url
+from monitor.core.config.station import Backup, Disk, EffortRule, Journal
+from monitor.core.config.station import Section as _Section
+from monitor.core.config.values import SQLITE, absolute, sqlite_url
 
 __all__ = [
     "Classifier",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from monitor.domain import Sighting, Source
+from monitor.core.domain import Sighting, Source
 
 
 class PrivateSpecies:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationInfo
 
-from monitor.cron import cron_trigger
+from monitor.core.cron import cron_trigger
 
 SQLITE = "sqlite:///"
 

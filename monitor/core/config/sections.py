@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from monitor.config.power import Power
-from monitor.config.station import LocalPath, Section
-from monitor.config.values import (
+from monitor.core.config.power import Power
+from monitor.core.config.station import LocalPath, Section
+from monitor.core.config.values import (
     SQLITE,
     apart,
     cron,

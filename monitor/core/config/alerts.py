@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from monitor.config.station import LocalPath, Section
-from monitor.config.values import absolute
+from monitor.core.config.station import LocalPath, Section
+from monitor.core.config.values import absolute
 
 Kind = Literal["species", "silent", "station", "training", "model", "restored", "channel"]
 """What alerts are about."""

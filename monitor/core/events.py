@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from monitor.domain import BLANK, UNKNOWN, Sighting, Source
+from monitor.core.domain import BLANK, UNKNOWN, Sighting, Source
 
 LEAST_WEIGHT = 0.1
 """What a frame that is surely blank weighs beside one that surely is not. Simulated in

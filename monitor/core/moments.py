@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from monitor.domain import TrapwatchError, iso_utc
+from monitor.core.domain import TrapwatchError, iso_utc
 
 _AGE = re.compile(r"([0-9]{1,7})([dh])")
 MOST_SHIFT_SECONDS = 200 * 366 * 86_400

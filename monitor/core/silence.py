@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 
-from monitor.effort.spans import Span
+from monitor.core.spans import Span
 
 SILENT_AFTER = timedelta(days=3)
 """No camera counts as silent before, if the config says nothing else."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from monitor.domain import TrapwatchError
+from monitor.core.domain import TrapwatchError
 
 ENV_PREFIX = "TRAPWATCH_"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"

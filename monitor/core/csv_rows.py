@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from io import StringIO
 from typing import Any, Protocol
 
-from monitor.domain import Sighting
+from monitor.core.domain import Sighting
 
 SIGHTING_COLUMNS = tuple(field.name for field in fields(Sighting))
 """Of `trapwatch sightings --csv` and of /api/v1/sightings.csv."""
