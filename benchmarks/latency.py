@@ -27,7 +27,7 @@ from bench import Spread, say
 from frames import CAMERAS, copies, find_originals, rendered
 from trial import Trial, TrialFailed
 
-from monitor.console import count_bar
+from monitor.system.console import count_bar
 
 POLL_SECONDS = 0.005
 MOST_SECONDS = 120.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from monitor.core.rest import INTAKE
 from monitor.folders.places import Place
 from monitor.station import Station
-from monitor.workers import Worker
+from monitor.system.workers import Worker
 
 logger = logging.getLogger(__name__)
 

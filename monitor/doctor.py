@@ -19,11 +19,11 @@ from monitor.health.classifier_checks import look_at_backbone, look_at_model, lo
 from monitor.health.file_modes import too_open
 from monitor.health.log_checks import look_at_backups, look_at_journal, look_at_log
 from monitor.health.verdict import Level, health_of, heartbeat_words, told_of
-from monitor.locks import LOCK_NAME, is_held
 from monitor.log.engine import LogError, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
-from monitor.resources.disk import DiskGuard, DiskState
-from monitor.resources.limited import Hangs, limited
+from monitor.system.disk import DiskGuard, DiskState
+from monitor.system.limited import Hangs, limited
+from monitor.system.locks import LOCK_NAME, is_held
 
 LOOKED_AT_HERE = ("disk", "model", "damage", "clock", "folders")
 """Checks of the health that the doctor makes itself."""
@@ -162,7 +162,7 @@ def _look_at_folder(folder: Path) -> Check:
 def _power(settings: Settings) -> Iterator[Check]:
     if settings.classifier.rest_below_battery_percent is None:
         return
-    from monitor.resources.battery import read_battery
+    from monitor.system.battery import read_battery
 
     battery = read_battery()
     if battery is None:

@@ -18,9 +18,9 @@ from monitor.resources.cleaning import (
     drop_old_weights,
     watch_the_disk,
 )
-from monitor.resources.memory import GIVING_SECONDS, give_back
 from monitor.resources.power import LOOK_SECONDS, tend_power
 from monitor.station import Station
+from monitor.system.memory import GIVING_SECONDS, give_back
 from monitor.watch import stamp_of
 
 HOUSEKEEPING_SECONDS = 3600.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import monitor
 from monitor.core.domain import TrapwatchError
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 NEVER_INSIDE = ("\n", "\r", "%", "$", '"', "\\")

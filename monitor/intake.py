@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 from monitor.core.domain import shown_path
 from monitor.deployments import Deployments
 from monitor.folders.caution import Caution
-from monitor.folders.patience import Patience
 from monitor.folders.scan import Found
-from monitor.images.reading import MAX_FILE_BYTES, Content
 from monitor.imaging import DecodeRules, ImageRejected, dimensions
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
 from monitor.metadata import read_metadata, to_utc
-from monitor.resources.limited import Hangs
+from monitor.system.limited import Hangs
+from monitor.system.reading import MAX_FILE_BYTES, Content
+from monitor.system.reads import Patience
 
 logger = logging.getLogger(__name__)
 

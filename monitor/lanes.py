@@ -22,13 +22,13 @@ from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
 from monitor.core.domain import FileStamp, shown_path
 from monitor.folders.caution import Caution
-from monitor.folders.patience import Patience
-from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.workers import Doing
+from monitor.system.reading import read_verified
+from monitor.system.reads import Patience
+from monitor.system.workers import Doing
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from monitor.backbone import layout_of
 from monitor.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
 from monitor.classifier import Head
 from monitor.core.domain import TrapwatchError
-from monitor.durable import make_folder, sync
 from monitor.head_file import head_bytes, head_from_bytes
+from monitor.system.files import make_folder, sync
 
 HEAD_FILE = "head.safetensors"
 TAIL_FILE = "tail.safetensors"

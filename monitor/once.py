@@ -9,11 +9,11 @@ from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, resting_lines
 from monitor.keeping.soundness import keep_together
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.opening import open_station
-from monitor.resources.processor import be_nice, take_cores
 from monitor.station import Station
-from monitor.workers import Worker
+from monitor.system.locks import LOCK_NAME, OwnerLock
+from monitor.system.processor import be_nice, take_cores
+from monitor.system.workers import Worker
 
 STOP_SECONDS = 9.0
 WATCH_HANGS_SECONDS = 300.0

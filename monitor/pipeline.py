@@ -18,7 +18,6 @@ from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import predict
 from monitor.core.domain import shown_path
 from monitor.folders.caution import Caution
-from monitor.folders.patience import Patience
 from monitor.imaging import DecodeRules
 from monitor.lanes import Frame, Lanes
 from monitor.live import LiveModel
@@ -26,6 +25,7 @@ from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.rescoring import Rescoring, Speaker
+from monitor.system.reads import Patience
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from monitor.workers import SLOWER, tell_failure
+from monitor.system.workers import SLOWER, tell_failure
 
 logger = logging.getLogger(__name__)
 

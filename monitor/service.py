@@ -20,20 +20,20 @@ from monitor.core.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
 from monitor.keeping.recovery import note_damage
 from monitor.keeping.replaced_log import save_what_is_open
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError, LogReplaced
-from monitor.notify import notify, watchdog_seconds
 from monitor.opening import open_station
 from monitor.resources.cleaning import clean_files, open_when_there_is_room
-from monitor.resources.disk import DiskState, disk_lines
-from monitor.resources.memory import take_few_heaps
 from monitor.resources.power import BATTERY, tend_power
-from monitor.resources.processor import be_nice, hand_over_cores, take_cores
 from monitor.scheduler import Ticks
 from monitor.station import Station
+from monitor.system.disk import DiskState, disk_lines
+from monitor.system.locks import LOCK_NAME, OwnerLock
+from monitor.system.memory import take_few_heaps
+from monitor.system.processor import be_nice, hand_over_cores, take_cores
+from monitor.system.systemd import notify, watchdog_seconds
+from monitor.system.workers import tell_failure
 from monitor.training_job import TrainingProcess, clear_up_after_training
 from monitor.web_process import WebProcess
-from monitor.workers import tell_failure
 
 logger = logging.getLogger(__name__)
 

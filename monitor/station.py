@@ -29,7 +29,6 @@ from monitor.core.domain import utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, Rest
 from monitor.deployments import DeploymentRow, Deployments, read_deployments
 from monitor.folders.caution import Caution
-from monitor.folders.patience import Patience
 from monitor.folders.places import Place, merged, threads_of
 from monitor.images.frame_reader import frame_reader
 from monitor.intake import Intake
@@ -41,7 +40,8 @@ from monitor.log.timeline import EVENT_GAP_KEY
 from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules, engine_facts
 from monitor.pipeline import Pipeline
-from monitor.resources.disk import MEGABYTE, DiskGuard
+from monitor.system.disk import MEGABYTE, DiskGuard
+from monitor.system.reads import Patience
 from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:

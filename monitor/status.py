@@ -20,11 +20,11 @@ from monitor.health.verdict import health_of
 from monitor.keeping.backups import STATE as BACKUP
 from monitor.keeping.backups import backup_lines
 from monitor.learning import learning_lines, learning_of
-from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
-from monitor.resources.disk import DiskGuard, DiskState
+from monitor.system.disk import DiskGuard, DiskState
+from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held
 from monitor.training.schedule import training_due_at, training_facts
 
 MOST_SILENT_LINES = 10

@@ -15,12 +15,12 @@ import psutil
 from monitor.core.config import Settings
 from monitor.core.domain import RunState, TrapwatchError, utc_now
 from monitor.core.rest import TRAIN
-from monitor.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
 from monitor.log.runs import ENDED_FROM_OUTSIDE
 from monitor.log.species_log import SpeciesLog
 from monitor.models import ModelStore
-from monitor.resources.processor import take_cores
 from monitor.station import Station
+from monitor.system.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
+from monitor.system.processor import take_cores
 from monitor.training.schedule import TrainingFacts, is_due, training_due_at, training_facts
 
 if TYPE_CHECKING:

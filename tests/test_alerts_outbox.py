@@ -38,10 +38,10 @@ from monitor.alerts.outbox import (
 from monitor.alerts.picture import picture_of
 from monitor.alerts.sending import Message, NotSent, send, without_secrets
 from monitor.core.config import ConfigError, Settings, load_settings
-from monitor.images.reading import read_content
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.taking_in import IntakeItem
+from monitor.system.reading import read_content
 
 NOW = datetime(2027, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -26,7 +26,6 @@ from monitor.core.rest import KINDS_OF_WORK, Rest
 from monitor.doctor import examine
 from monitor.feature_maps import MapStore
 from monitor.images.picture_folder import PictureFolder
-from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.shrinking import size_of
@@ -39,10 +38,11 @@ from monitor.resources.cleaning import (
     watch_the_disk,
     weights_to_drop,
 )
-from monitor.resources.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
 from monitor.service import Service
 from monitor.station import Station
 from monitor.status import status_lines, status_of
+from monitor.system.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
+from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.training.bench import Bench, open_maps
 from monitor.training_job import Resting, TrainingProcess, train_now
 

@@ -12,13 +12,13 @@ from monitor.backbone import trial
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import ModelState, iso_utc, utc_now
 from monitor.doctor import FAIL, OK, WARN, Check, examine
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
 from monitor.models import ModelStore
 from monitor.options import backbone_options
-from monitor.resources.limited import Hangs
 from monitor.status import status_lines, status_of
+from monitor.system.limited import Hangs
+from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Accounts
 from monitor.web.doctor import look_at_pages
 

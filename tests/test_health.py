@@ -30,10 +30,10 @@ from monitor.health.verdict import (
 )
 from monitor.keeping.backup_schedule import LOOK_SECONDS
 from monitor.keeping.soundness import FULL_EVERY, QUICK_EVERY
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.other_users import User
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.status import status_lines, status_of
+from monitor.system.locks import LOCK_NAME, OwnerLock
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 WELL: dict[str, dict[str, Any]] = {

@@ -14,12 +14,12 @@ from field import NOW, Camp, Field, jpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import monitor.images.reading as reading_page
 import monitor.intake as intake_page
+import monitor.system.reading as reading_page
 from monitor.core.domain import FileStamp
 from monitor.folders.scan import Found, stamp_of
-from monitor.images.reading import read_content, read_verified
 from monitor.intake import Missed
+from monitor.system.reading import read_content, read_verified
 
 
 def found_at(field: Field, path) -> Found:

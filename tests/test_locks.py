@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from monitor.locks import Busy, OwnerLock, is_held
+from monitor.system.locks import Busy, OwnerLock, is_held
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOLDER = """
 import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
-from monitor.locks import OwnerLock
+from monitor.system.locks import OwnerLock
 with OwnerLock(Path(sys.argv[1]), "the log", datetime(2024, 5, 1, 12, tzinfo=UTC)):
     print("held", flush=True)
     time.sleep(60)

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from monitor.duties import DUTIES
-from monitor.resources import memory
+from monitor.system import memory
 
 HEAPS = """
 import ctypes, threading
-from monitor.resources.memory import take_few_heaps
+from monitor.system.memory import take_few_heaps
 assert take_few_heaps()
 gate = threading.Barrier(17)
 def work():
@@ -33,7 +33,7 @@ gate.wait()
 """
 HOLES = """
 import psutil
-from monitor.resources.memory import give_back
+from monitor.system.memory import give_back
 blocks = [bytearray(50_000) for _ in range(2000)]
 last = blocks[-1]  # above it the heap ends: it cannot become smaller by itself
 del blocks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.notify import notify, watchdog_seconds
+from monitor.system.systemd import notify, watchdog_seconds
 
 
 def test_systemd_hears_it(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_without_systemd_nothing_happens(tmp_path: Path) -> None:
 def test_a_systemd_that_does_not_listen_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.notify.SEND_SECONDS", 0.05)
+    monkeypatch.setattr("monitor.system.systemd.SEND_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(str(tmp_path / "notify"))
         environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.folders import patience as patience_module
-from monitor.folders.patience import MOST_LEFT, MOST_STUCK, Patience, mount_of
-from monitor.images.reading import Content, read_content
-from monitor.resources.limited import Hangs
+from monitor.system import reads as patience_module
+from monitor.system.limited import Hangs
+from monitor.system.reading import Content, read_content
+from monitor.system.reads import MOST_LEFT, MOST_STUCK, Patience, mount_of
 
 SHARE = Path("/share")
 

@@ -24,7 +24,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 import monitor.images.frame_reader as reader_page
 import monitor.images.pictures as pictures_page
-import monitor.images.reading as reading_page
+import monitor.system.reading as reading_page
 from monitor.images.frame_reader import leads_out
 from monitor.images.pictures import LONGEST_SIDE, PictureMissing, Pictures, Size
 from monitor.imaging import DecodeRules, ImageRejected, decode

@@ -23,7 +23,6 @@ from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, s
 from monitor.core.rest import CLASSIFY, INTAKE, TRAIN
 from monitor.doctor import examine
 from monitor.health.check import OK, WARN
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
 from monitor.resources.power import (
     BATTERY,
@@ -38,6 +37,7 @@ from monitor.resources.power import (
 )
 from monitor.station import Station
 from monitor.status import status_lines, status_of
+from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.training_job import TrainingProcess
 from monitor.web.standing import troubles
 
@@ -291,7 +291,7 @@ def test_status_and_doctor_tell_of_a_battery_that_is_not_known(
     for battery, said in ((None, NO_BATTERY), (Battery(61.4, True), "61 %, on mains or charging")):
         tend_power(station, read=lambda battery=battery: battery)
         assert lines() == [said]
-        read = "monitor.resources.battery.read_battery"
+        read = "monitor.system.battery.read_battery"
         monkeypatch.setattr(read, lambda battery=battery: battery)
         (check,) = [c for c in examine(station.settings) if c.name == "battery"]
         assert (check.state, check.finding) == (WARN if battery is None else OK, said)
@@ -312,7 +312,7 @@ def test_a_single_part_of_the_day_needs_no_brackets(tmp_path: Path) -> None:
 CODE = """
 import os, sys, threading
 from monitor.core.config.power import Power
-from monitor.resources.processor import be_nice, take_cores
+from monitor.system.processor import be_nice, take_cores
 from monitor.backbone import usable_threads
 take_cores(Power(cores=1))
 print(len(os.sched_getaffinity(0)), usable_threads(0))
@@ -403,7 +403,7 @@ def test_a_battery_that_runs_low_ends_the_training_that_runs() -> None:
 BEGINS_ANEW = """
 import os, sys
 from monitor.core.config.power import Power
-from monitor.resources.processor import hand_over_cores, take_cores
+from monitor.system.processor import hand_over_cores, take_cores
 take_cores(Power(cores=int(sys.argv[1])))
 print(*sorted(os.sched_getaffinity(0)), flush=True)
 if sys.argv[1] == "1":

@@ -31,8 +31,8 @@ from monitor.keeping.soundness import (
     keep_together,
 )
 from monitor.log.species_log import SpeciesLog
-from monitor.resources import limited
-from monitor.resources.limited import Hangs, Limited
+from monitor.system import limited
+from monitor.system.limited import Hangs, Limited
 
 LATER = NOW + timedelta(hours=1)
 Make = Callable[[str], Settings]

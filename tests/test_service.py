@@ -13,7 +13,7 @@ from faults.drill import Drill, fill
 from faults.losses import losses
 from faults.systemd import Ears, running, stopped, wait_until
 
-from monitor.locks import LOCK_NAME, is_held
+from monitor.system.locks import LOCK_NAME, is_held
 
 
 def count(drill: Drill, status: str = "classified") -> int:
@@ -142,8 +142,8 @@ def test_a_forward_pass_that_hangs_is_named_and_the_service_begins_anew_by_itsel
 
 
 FAILS = """
-import monitor.station, monitor.workers
-monitor.workers.FIRST_PAUSE = 0.1
+import monitor.station, monitor.system.workers
+monitor.system.workers.FIRST_PAUSE = 0.1
 step, left = monitor.station.Station.classify_step, [3]
 def fail(station):
     if left[0]:

@@ -15,9 +15,9 @@ from faults.drill import HURRIED, Drill, fill
 from faults.systemd import Ears, running, stopped, wait_until
 
 from monitor.core.domain import Observation, utc_now
-from monitor.locks import TRAINING_LOCK_NAME, OwnerLock, is_held
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
+from monitor.system.locks import TRAINING_LOCK_NAME, OwnerLock, is_held
 from monitor.training_job import LONGEST_LOOK, SILENT_SECONDS, STILL_SECONDS, Vigil
 
 

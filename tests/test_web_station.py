@@ -17,8 +17,8 @@ from webstation import WebStation, faults_of, named
 
 from monitor.core.domain import FileStamp, iso_utc
 from monitor.core.silence import Outage, OutageState
-from monitor.locks import LOCK_NAME, OwnerLock
 from monitor.log.species_log import SpeciesLog
+from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Role
 from monitor.web.pages.station import ALERTS_SHOWN, SAID_SHOWN
 from monitor.web.standing import sentence

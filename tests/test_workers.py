@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from monitor import workers
-from monitor.workers import Doing, Worker
+from monitor.system import workers
+from monitor.system.workers import Doing, Worker
 
 
 def test_a_step_that_raises_is_tried_again_after_a_growing_pause(

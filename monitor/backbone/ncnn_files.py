@@ -19,7 +19,7 @@ import numpy as np
 
 from monitor.backbone.architectures import VGG16, Architecture, block_of
 from monitor.backbone.weight_files import Arrays
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 log = logging.getLogger(__name__)
 

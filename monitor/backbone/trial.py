@@ -22,7 +22,7 @@ from pathlib import Path
 from monitor.backbone import BackboneError, BackboneOptions, Engine
 from monitor.backbone.machine import Machine, has_gpu, this_machine
 from monitor.core.domain import iso_utc, utc_now
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from monitor.backbone import BackboneError
 from monitor.backbone.architectures import VGG16, Architecture
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -26,7 +26,7 @@ from monitor.backbone.weight_files import (
     read_arrays,
     write_arrays,
 )
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 __all__ = [
     "MEAN_RGB",

@@ -10,10 +10,10 @@ import typer
 from monitor.alerts.channels import channels_of, shown
 from monitor.alerts.trying import try_all
 from monitor.cli.app import ConfigOption, JsonOption, app, read_settings
-from monitor.console import note, print_json, print_table
 from monitor.core.domain import TrapwatchError
 from monitor.log.alerts import DeliveryRow
 from monitor.log.species_log import open_log
+from monitor.system.console import note, print_json, print_table
 
 alerts = typer.Typer(no_args_is_help=True, help="Tell people what happens at the station.")
 app.add_typer(alerts, name="alerts")

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from monitor.cli.app import ConfigOption, JsonOption, UsageError, app, read_settings
-from monitor.console import note, print_json, print_table
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import utc_now
-from monitor.locks import LOCK_NAME, TRAINING_LOCK_NAME, Busy, OwnerLock
 from monitor.log.backup import verify_backup, write_backup
 from monitor.log.backup_facts import BackupError, BackupFacts, facts_of
 from monitor.log.recovery_note import NOTE
+from monitor.system.console import note, print_json, print_table
+from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, Busy, OwnerLock
 
 ACCOUNTS = "accounts.json"
 """See `monitor.web.accounts`, which is heavy."""

@@ -18,7 +18,6 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.console import note, print_json, print_table
 from monitor.core import moments
 from monitor.core.config import Settings
 from monitor.core.domain import How, parse_iso_utc, utc_now
@@ -27,6 +26,7 @@ from monitor.effort.camera_days import deployments_of, still_proposed
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.deployment_acts import Shifted
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.system.console import note, print_json, print_table
 
 deployments = typer.Typer(
     no_args_is_help=True, help="Cameras: for how long they watched, and their clocks."

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monitor.cli.app import JsonOption, app
-from monitor.console import note, print_json, print_table
+from monitor.system.console import note, print_json, print_table
 
 
 @app.command("install-service")

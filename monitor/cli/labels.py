@@ -19,7 +19,6 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.console import note, print_json
 from monitor.core.config import Settings
 from monitor.core.domain import How, Observation, Scope, utc_now
 from monitor.exchange.labels import (
@@ -33,6 +32,7 @@ from monitor.exchange.labels import (
 )
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.system.console import note, print_json
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")
 app.add_typer(label, name="label")

@@ -19,10 +19,10 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.console import note, print_json, print_table, stage_bar
 from monitor.core.domain import TrapwatchError, utc_now
 from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
+from monitor.system.console import note, print_json, print_table, stage_bar
 
 models = typer.Typer(no_args_is_help=True, help="Model versions: look, promote, roll back.")
 app.add_typer(models, name="models")

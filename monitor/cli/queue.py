@@ -17,7 +17,6 @@ from monitor.cli.app import (
     who,
 )
 from monitor.cli.labels import NewOption, absolute, label, observation_of, tell_new
-from monitor.console import note, print_json, print_table
 from monitor.core.config import Settings
 from monitor.core.domain import How, Sighting, utc_now
 from monitor.log.queues import QueueCandidate
@@ -27,6 +26,7 @@ from monitor.log.suspects import Suspect
 from monitor.review.asking import ask_next
 from monitor.review.features import features_of
 from monitor.review.groups import MOST_COMPARED, Group, find_groups, keep_groups, label_group
+from monitor.system.console import note, print_json, print_table
 
 FEW, MANY = 2000, 20_000
 """Candidates: so many at first, more where those are of a few events (a night of waving grass)."""

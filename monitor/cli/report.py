@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from monitor.cli.app import ConfigOption, UsageError, app, moment_of, read_settings
-from monitor.console import stage_bar
 from monitor.core.domain import parse_iso_utc, utc_now
 from monitor.log.species_log import open_log
+from monitor.system.console import stage_bar
 
 
 @app.command("report")

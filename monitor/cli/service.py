@@ -15,7 +15,7 @@ from monitor.cli.app import (
     log_to_stderr,
     read_settings,
 )
-from monitor.console import count_bar, note, print_json, print_table
+from monitor.system.console import count_bar, note, print_json, print_table
 
 config_app = typer.Typer(no_args_is_help=True, help="The config file.")
 weights_app = typer.Typer(no_args_is_help=True, help="The backbone's ImageNet weights.")

@@ -21,8 +21,8 @@ from monitor.cli.app import (
     read_settings,
     who,
 )
-from monitor.console import note, print_json, print_table
 from monitor.core.domain import utc_now
+from monitor.system.console import note, print_json, print_table
 
 if TYPE_CHECKING:
     from monitor.web.accounts import Role

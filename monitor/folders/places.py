@@ -12,10 +12,10 @@ from typing import Any
 
 from monitor.core.config import Watch
 from monitor.core.domain import shown_path
-from monitor.folders.patience import mount_of
 from monitor.folders.scan import Found, stamp_of
 from monitor.intake import Intake
 from monitor.log.species_log import SpeciesLog
+from monitor.system.reads import mount_of
 from monitor.watch import Watcher, monotonic
 
 PROBE_SECONDS = 30.0

@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from monitor.images.reading import MAX_FILE_BYTES
 from monitor.imaging import DecodeRules, ImageRejected, decode, dimensions
 from monitor.metadata import read_metadata
+from monitor.system.reading import MAX_FILE_BYTES
 
 TASTE_SECONDS = 120.0
 START_SECONDS = 120.0

@@ -13,8 +13,8 @@ from pathlib import Path
 from monitor.core.config import Settings, sqlite_path
 from monitor.keeping.backup_places import folders_of, step_in
 from monitor.keeping.journal_places import journal_paths, step_for
-from monitor.resources.limited import Hangs
 from monitor.review.features import FEATURES_FILE
+from monitor.system.limited import Hangs
 
 MODE = 0o640
 """Of the config and the log: to write for the station's user, to read for its group."""

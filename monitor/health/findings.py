@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from monitor.core.rest import resting_lines
-from monitor.resources.disk import DiskState
+from monitor.system.disk import DiskState
 
 
 class Level(StrEnum):

@@ -14,9 +14,9 @@ from monitor.health.ages import Ages, old_ones
 from monitor.health.certificate import ends_at, running_out
 from monitor.health.findings import LOOKS, WORST_LAST, Finding, Level, Told
 from monitor.health.log_use import NOT_IN_USE, LogUse, grown, kept_locked, log_use
-from monitor.locks import LOCK_NAME, held_since, is_held
 from monitor.log.species_log import SpeciesLog
-from monitor.resources.disk import DiskGuard, DiskState
+from monitor.system.disk import DiskGuard, DiskState
+from monitor.system.locks import LOCK_NAME, held_since, is_held
 
 __all__ = [
     "WORST_LAST",

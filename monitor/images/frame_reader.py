@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from monitor.folders.patience import Patience
-from monitor.images.reading import Content, read_content, read_verified
+from monitor.system.reading import Content, read_content, read_verified
+from monitor.system.reads import Patience
 
 READ_SECONDS = 20.0
 """A frame of 20 MB comes in that time over 8 Mbit/s."""

@@ -17,7 +17,7 @@ from monitor.images.frame_reader import frame_reader
 from monitor.images.picture_folder import PictureFolder
 from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.media import PendingMedia
-from monitor.workers import Worker
+from monitor.system.workers import Worker
 
 logger = logging.getLogger(__name__)
 

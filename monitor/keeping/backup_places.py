@@ -18,8 +18,8 @@ from monitor.log.backup_facts import (
 )
 from monitor.log.engine import HEAD
 from monitor.log.upgrading import FOLDER
-from monitor.resources.disk import MEGABYTE
-from monitor.resources.limited import Step, directly, limited
+from monitor.system.disk import MEGABYTE
+from monitor.system.limited import Step, directly, limited
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from monitor.log.backup_facts import (
     number_of,
 )
 from monitor.log.restore import try_out
-from monitor.resources.disk import MEGABYTE
-from monitor.resources.limited import limited
+from monitor.system.disk import MEGABYTE
+from monitor.system.limited import limited
 
 logger = logging.getLogger(__name__)
 

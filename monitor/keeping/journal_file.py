@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monitor.durable import sync
-from monitor.resources.limited import Hangs, Step, directly
+from monitor.system.files import sync
+from monitor.system.limited import Hangs, Step, directly
 
 CHUNK = 65_536
 LONGEST_LINE = 256 * 2**20

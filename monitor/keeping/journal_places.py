@@ -12,7 +12,7 @@ from monitor.keeping.journal_file import locked
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.species_log import SpeciesLog
-from monitor.resources.limited import Step, directly, limited
+from monitor.system.limited import Step, directly, limited
 
 logger = logging.getLogger(__name__)
 

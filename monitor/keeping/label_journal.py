@@ -37,7 +37,7 @@ from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
-from monitor.resources.limited import Step, directly
+from monitor.system.limited import Step, directly
 
 logger = logging.getLogger(__name__)
 

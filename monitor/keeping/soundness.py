@@ -36,7 +36,7 @@ from monitor.log.integrity import faults_of
 from monitor.log.replaying import Replayed
 from monitor.log.species_log import SpeciesLog
 from monitor.log.upgrading import FOLDER
-from monitor.resources.limited import limited
+from monitor.system.limited import limited
 
 logger = logging.getLogger(__name__)
 

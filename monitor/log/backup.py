@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.durable import sync
 from monitor.log.backup_facts import (
     BackupError,
     BackupFacts,
@@ -34,6 +33,7 @@ from monitor.log.backup_facts import (
 from monitor.log.engine import choose_sqlite
 from monitor.log.integrity import faults_in, header_faults, header_of_backup
 from monitor.log.recovery_note import why_missing
+from monitor.system.files import sync
 
 PAGES = 1024
 """So many pages (4 MB) are copied at once; then the disk is somebody else's for a moment."""

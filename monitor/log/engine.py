@@ -14,10 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 import monitor
 from monitor.core.domain import TrapwatchError, utc_now
-from monitor.durable import make_folder
 from monitor.log.open_files import OpenFiles
 from monitor.log.other_users import writer_of
 from monitor.log.recovery_note import why_missing
+from monitor.system.files import make_folder
 
 HEAD = "0004"
 """The newest Alembic revision; a log that stands there opens without importing Alembic."""

@@ -7,7 +7,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from monitor.durable import sync
 from monitor.log.backup import SIDE_FILES, IsEnding, copy_log, remove_partial, stamp, sweep, verify
 from monitor.log.backup_facts import (
     BackupError,
@@ -27,6 +26,7 @@ from monitor.log.engine import HEAD, LogError, choose_sqlite, is_damage, migrate
 from monitor.log.integrity import header_faults, header_of
 from monitor.log.media_ids import MediaIdQueries
 from monitor.log.species_log import SpeciesLog
+from monitor.system.files import sync
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def restore_backup(
 ) -> Path | None:
     """Put what a backup holds in the place of the log. The log that was there is set aside.
 
-    Call it only as the owner of the log (see `monitor.locks`). Killed at any moment it leaves the
+    Call it only as the owner of the log (see `monitor.system.locks`). Killed at any moment it leaves the
     old log or the new one; called again it begins anew.
 
     Returns:

@@ -15,10 +15,10 @@ from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import iso_utc, parse_iso_utc
 from monitor.core.privacy import PrivateSpecies
 from monitor.health.verdict import Health, Told, health_of, told_of
-from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.figures import Figures
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
+from monitor.system.locks import TRAINING_LOCK_NAME, is_held
 
 FEATURES_FILE = "features.db"
 DONE_AT = {"backup": ("at",), "integrity": ("quick_at", "full_at")}

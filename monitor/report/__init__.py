@@ -17,13 +17,13 @@ from monitor.core.config import Settings
 from monitor.core.days import per_hundred_days
 from monitor.core.domain import TrapwatchError, iso_utc
 from monitor.core.privacy import PrivateSpecies
-from monitor.durable import write_whole
 from monitor.effort.camera_days import watched_days
 from monitor.effort.silent_deployments import silent_deployments
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.report.frames import BestFrames, best_frames
 from monitor.report.tables import came_in, deployment_lines, period_words, species_lines
+from monitor.system.files import write_whole
 
 FILE_NAME = "report.html"
 MOST_BYTES = 5_000_000

@@ -20,14 +20,14 @@ from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.images.pictures import PICTURES_FOLDER
 from monitor.keeping.backup_places import folder_of, mark_of
 from monitor.keeping.backups import spare
-from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow, place_among
-from monitor.notify import notify
 from monitor.opening import open_station
-from monitor.resources.disk import DiskGuard, DiskState, Room
 from monitor.station import Station
+from monitor.system.disk import DiskGuard, DiskState, Room
+from monitor.system.locks import TRAINING_LOCK_NAME, is_held
+from monitor.system.systemd import notify
 
 logger = logging.getLogger(__name__)
 

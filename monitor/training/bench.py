@@ -14,10 +14,10 @@ from monitor.backbone.tail import MAP_SHAPES, Tail
 from monitor.core.config import Training
 from monitor.feature_maps import FOLDER, MapStore
 from monitor.images.frame_reader import ReadFrame
-from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
+from monitor.system.reading import read_verified
 from monitor.training.dataset import Plan
 from monitor.training.finetune import FEWEST_EPOCHS, NotTuned
 from monitor.training.views import AS_IT_IS, MOST_VIEWS, MapName, Wanted, fill_maps

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 from monitor.training.finetune import Standing
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from PIL import Image
 from monitor.backbone import MapBackbone
 from monitor.feature_maps import MapStore
 from monitor.images.frame_reader import ReadFrame
-from monitor.images.reading import read_verified
 from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.media import PendingMedia
+from monitor.system.reading import read_verified
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -20,7 +20,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from monitor.core.domain import TrapwatchError, iso_utc
-from monitor.durable import write_whole
+from monitor.system.files import write_whole
 
 FILE_NAME = "accounts.json"
 LONGEST_NAME, SHORTEST_PASSWORD, LONGEST_PASSWORD = 80, 10, 1024

@@ -20,8 +20,8 @@ from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.models import ModelStore
 from monitor.options import backbone_options, decode_rules
-from monitor.resources.disk import MEGABYTE
 from monitor.review.features import features_of
+from monitor.system.disk import MEGABYTE
 from monitor.web.accounts import Accounts
 from monitor.web.desk import Desk
 from monitor.web.group_desk import GroupDesk

@@ -12,9 +12,10 @@ import sys
 
 from monitor import attention
 from monitor.cli import main
-from monitor.folders import patience, places
+from monitor.folders import places
 from monitor.folders.scan import stamp_of
-from monitor.images.reading import Content
+from monitor.system import reads as patience
+from monitor.system.reading import Content
 
 READ_SECONDS, HANG_SECONDS, PROBE_SECONDS = 1.0, 2.0, 2.0
 

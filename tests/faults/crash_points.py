@@ -221,7 +221,7 @@ TELL = Scenario("seen", ("tell",))
 SCENARIOS: dict[str, Scenario] = {
     "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
     "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
-    "durable.write_whole": Scenario(
+    "system.files.write_whole": Scenario(
         "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
     ),
     "log.deployment_acts.DeploymentActs.correct_clock": Scenario(

@@ -28,9 +28,9 @@ import psutil
 from PIL import Image
 
 from monitor.core.domain import Observation, utc_now
-from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
+from monitor.system.locks import TRAINING_LOCK_NAME, is_held
 
 from . import foreign, shim
 from .broken_service import HURRIED_BACKUPS

@@ -12,8 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from monitor.core.domain import Observation, parse_iso_utc, utc_now
-from monitor.locks import TRAINING_LOCK_NAME, is_held
 from monitor.log.species_log import SpeciesLog
+from monitor.system.locks import TRAINING_LOCK_NAME, is_held
 
 from .drill import Drill
 from .losses import losses

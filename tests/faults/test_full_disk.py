@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.locks import LOCK_NAME, OwnerLock, is_held
+from monitor.system.locks import LOCK_NAME, OwnerLock, is_held
 
 from .drill import COLOURS, Drill, Zygote, draw_frame, fill
 from .full_disk import CannotMount, SmallDisk, small_disk

@@ -22,10 +22,10 @@ from .systemd import wait_until
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 IMPATIENT = """
-import monitor.attention, monitor.folders.patience, monitor.folders.places
+import monitor.attention, monitor.system.reads, monitor.folders.places
 monitor.attention.WATCH_HANGS_SECONDS = 1.0
 monitor.attention.DISK_HANGS_SECONDS = 1.0
-monitor.folders.patience.READ_SECONDS = 1.0
+monitor.system.reads.READ_SECONDS = 1.0
 monitor.folders.places.PROBE_SECONDS = 1.0
 """
 ONE_THREAD_FOR_ALL = """

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.core.domain import shown_path
-from monitor.images.reading import Content, read_content
-from monitor.resources.limited import Hangs
+from monitor.system.limited import Hangs
+from monitor.system.reading import Content, read_content
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from monitor.core.domain import TrapwatchError, iso_utc, parse_iso_utc
-from monitor.durable import make_folder
+from monitor.system.files import make_folder
 
 LOCK_NAME = "trapwatch.lock"
 """Held by the one service of a station; lies beside the log."""
