@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from monitor.backbone import Backbone, BackboneOptions, open_backbone
 from monitor.backbone.stopwatch import peak_mb
-from monitor.imaging import DecodeRules, ImageRejected, decode
+from monitor.images.decode import DecodeRules, ImageRejected, decode
 
 Pixels = NDArray[np.uint8]
 VARIANTS = (("keras", "float32"), ("keras", "auto"), ("ncnn", "float32"))

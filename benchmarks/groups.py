@@ -25,7 +25,7 @@ from label_efficiency import Pool, fitted
 from plots import COLOURS
 
 from monitor.backbone import INPUT_SIZES, BackboneOptions, open_backbone
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 from monitor.log.queues import QueueCandidate
 from monitor.review import grouping
 from monitor.review.alike import Floats

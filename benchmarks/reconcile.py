@@ -29,7 +29,7 @@ import sqlalchemy
 from monitor.core.config import Watch
 from monitor.core.domain import shown_path
 from monitor.deployments import Deployments
-from monitor.imaging import DecodeRules
+from monitor.images.decode import DecodeRules
 from monitor.intake import Intake
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog

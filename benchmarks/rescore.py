@@ -37,7 +37,7 @@ from fill_log import SPECIES, fill
 
 from monitor.classifier import Head
 from monitor.core.domain import ModelState, Observation
-from monitor.imaging import DecodeRules
+from monitor.images.decode import DecodeRules
 from monitor.log.engine import choose_sqlite
 from monitor.log.features import FeatureStore
 from monitor.log.filters import BrowseFilter

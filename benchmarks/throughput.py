@@ -29,7 +29,7 @@ from bench import Spread, say
 from frames import linked, real_frames
 from trial import OneRun, Trial, TrialFailed
 
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 SHARED_NAIVE = bench.TOP.parent / "shared" / "bench" / "naive_loop.py"
 OWN_NAIVE = Path(__file__).with_name("naive.py")
@@ -156,7 +156,7 @@ class Throughput:
         return run
 
     def _decode_core_ms(self, threads: int) -> float:
-        """Of `monitor.imaging.decode` on bytes in memory, that many threads at once."""
+        """Of `monitor.images.decode.decode` on bytes in memory, that many threads at once."""
         files, rules = cycle(self._files), DecodeRules()
 
         def act() -> int:

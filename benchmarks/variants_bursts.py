@@ -21,7 +21,7 @@ from variants_forward import features_by_lanes
 from variants_row import Floats
 
 from monitor.backbone import Backbone
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 DATA = TOP.parent / "shared" / "data"
 FOLDERS = ("camera-traps/heron-burst", "fixed-cameras/*", "outdoor-cameras/*")

@@ -18,7 +18,7 @@ from variants_forward import features_by_lanes
 from variants_row import Accuracy, Cost, Row, row_of
 
 from monitor.backbone import Backbone
-from monitor.imaging import DecodeRules, decode, exif_of, open_header
+from monitor.images.decode import DecodeRules, decode, exif_of, open_header
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[bytes], Pixels]

@@ -30,7 +30,7 @@ from monitor.backbone.ncnn_engine import NcnnBackbone
 from monitor.backbone.ncnn_files import NO_WINOGRAD, Part, cached_imagenet, param_text
 from monitor.backbone.ncnn_stack import ConvStack
 from monitor.backbone.stopwatch import peak_mb
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 Pixels = NDArray[np.uint8]
 DECODED_AHEAD = 4

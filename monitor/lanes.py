@@ -22,7 +22,7 @@ from monitor.backbone import Backbone
 from monitor.backbone.tail import Tail
 from monitor.core.domain import FileStamp, shown_path
 from monitor.folders.caution import Caution
-from monitor.imaging import DecodeRules, ImageRejected, decode
+from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog

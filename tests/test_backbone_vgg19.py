@@ -33,7 +33,7 @@ from monitor.backbone.weights import (
     load_weights,
 )
 from monitor.cli import main
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 __all__ = ["keras_home", "served"]
 CPU = BackboneOptions("vgg19", device="cpu", precision="float32", threads=2)

@@ -22,8 +22,8 @@ import bench
 import plots
 from frames import REAL_FRAMES, copies, linked, real_frames
 
-from monitor.imaging import DecodeRules, decode
-from monitor.metadata import read_metadata
+from monitor.images.decode import DecodeRules, decode
+from monitor.images.metadata import read_metadata
 
 SOME = 5
 

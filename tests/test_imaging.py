@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from monitor.imaging import DecodeRules, ImageRejected, decode, dimensions
+from monitor.images.decode import DecodeRules, ImageRejected, decode, dimensions
 
 RULES = DecodeRules()
 DATA = Path(__file__).parents[2] / "shared" / "data"

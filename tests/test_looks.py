@@ -25,8 +25,8 @@ from monitor.backbone.architectures import VGG16, block_of
 from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
 from monitor.backbone.tail import Tail
 from monitor.classifier import Head
+from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.images.looks import GRID, Looks, NoLook, map_of
-from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.models import ModelDamaged
 
 LAYOUT = LAYOUTS["vgg16"]

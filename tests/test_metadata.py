@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from monitor.core.domain import CaptureTime, Metadata, OffsetSource, TimeSource
-from monitor.metadata import attach_offset, read_metadata, time_from_name, to_utc
+from monitor.images.metadata import attach_offset, read_metadata, time_from_name, to_utc
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -25,9 +25,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 import monitor.images.frame_reader as reader_page
 import monitor.images.pictures as pictures_page
 import monitor.system.reading as reading_page
+from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.images.frame_reader import leads_out
 from monitor.images.pictures import LONGEST_SIDE, PictureMissing, Pictures, Size
-from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.species_log import SpeciesLog
 
 HARD_INPUTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "hard-inputs"

@@ -17,8 +17,8 @@ from faults.systemd import wait_until
 from monitor.folders.caution import CAREFUL_READS, READING_KEY, Caution
 from monitor.folders.scan import stamp_of
 from monitor.folders.tasting import CannotTell, death_of
+from monitor.images.decode import DecodeRules
 from monitor.images.pictures import PictureMissing, Pictures
-from monitor.imaging import DecodeRules
 from monitor.log.engine import LogError
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog

@@ -7,8 +7,8 @@ import logging
 
 from monitor.core.config import Settings
 from monitor.core.privacy import PrivateSpecies, hides_from_viewers
+from monitor.images.decode import ImageRejected, shrink
 from monitor.images.frame_reader import frame_reader
-from monitor.imaging import ImageRejected, shrink
 from monitor.log.species_log import SpeciesLog
 from monitor.options import decode_rules
 

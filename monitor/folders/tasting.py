@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from monitor.imaging import DecodeRules, ImageRejected, decode, dimensions
-from monitor.metadata import read_metadata
+from monitor.images.decode import DecodeRules, ImageRejected, decode, dimensions
+from monitor.images.metadata import read_metadata
 from monitor.system.reading import MAX_FILE_BYTES
 
 TASTE_SECONDS = 120.0

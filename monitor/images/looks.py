@@ -22,7 +22,7 @@ from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
 from monitor.backbone.tail import Tail, tail_mark, without_tail
 from monitor.classifier import SMALLEST_NORM, Head
 from monitor.core.domain import TrapwatchError
-from monitor.imaging import DecodeRules, decode
+from monitor.images.decode import DecodeRules, decode
 
 GRID = 28  # rows and columns of a map: those of the finest block
 KEPT_MAPS = 8  # pictures whose block outputs (1.3 MB each) stay for another species

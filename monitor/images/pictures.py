@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from monitor.core.domain import TrapwatchError, shown_path
+from monitor.images.decode import DecodeRules, ImageRejected, shrink
 from monitor.images.formats import format_of
 from monitor.images.frame_reader import frame_reader
 from monitor.images.picture_folder import PictureFolder
-from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.media import PendingMedia
 from monitor.system.workers import Worker
 

@@ -13,8 +13,8 @@ from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backb
 from monitor.backbone.tail import MAP_SHAPES, Tail
 from monitor.core.config import Training
 from monitor.feature_maps import FOLDER, MapStore
+from monitor.images.decode import DecodeRules
 from monitor.images.frame_reader import ReadFrame
-from monitor.imaging import DecodeRules
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
 from monitor.system.reading import read_verified

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from monitor.charts.paper import INK, QUIET, plain
 from monitor.core.config import Settings
 from monitor.core.privacy import PrivateSpecies
+from monitor.images.decode import DecodeRules, ImageRejected, shrink
 from monitor.images.frame_reader import ReadFrame, frame_reader
-from monitor.imaging import DecodeRules, ImageRejected, shrink
 from monitor.log.learning import LabelledMedia
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog

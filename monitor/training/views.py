@@ -15,8 +15,8 @@ from PIL import Image
 
 from monitor.backbone import MapBackbone
 from monitor.feature_maps import MapStore
+from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.images.frame_reader import ReadFrame
-from monitor.imaging import DecodeRules, ImageRejected, decode
 from monitor.log.media import PendingMedia
 from monitor.system.reading import read_verified
 

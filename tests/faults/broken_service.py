@@ -15,9 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
 
-from monitor import imaging
 from monitor.cli import main
 from monitor.core.domain import shown_path
+from monitor.images import decode as imaging
 from monitor.keeping import backups
 from monitor.log import media
 

@@ -15,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from monitor.backbone import BackboneError
 from monitor.classifier import Head
 from monitor.core.domain import How, Sighting
+from monitor.images.decode import ImageRejected
 from monitor.images.looks import GRID, Look, NoLook, check_head
 from monitor.images.pictures import WAIT_SECONDS, Size, not_ready
-from monitor.imaging import ImageRejected
 from monitor.log.versions import VersionRow
 from monitor.models import ModelStore
 from monitor.web.api.models import version_row

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import monitor.imaging
+import monitor.images.decode
 
 SLOW_SECONDS = 60.0
 
@@ -39,5 +39,5 @@ def dying_of(mark: bytes, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 TOLD = " ".join(sys.orig_argv)
-monitor.imaging.decode = dying_of(b"DEADLY-DECODE", monitor.imaging.decode)
-monitor.imaging.dimensions = dying_of(b"DEADLY-HEADER", monitor.imaging.dimensions)
+monitor.images.decode.decode = dying_of(b"DEADLY-DECODE", monitor.images.decode.decode)
+monitor.images.decode.dimensions = dying_of(b"DEADLY-HEADER", monitor.images.decode.dimensions)

@@ -16,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from monitor.core.domain import CaptureTime, Metadata, OffsetSource, TimeSource
-from monitor.imaging import ImageRejected, exif_of, open_header, upright_size
+from monitor.images.decode import ImageRejected, exif_of, open_header, upright_size
 
 Tags = dict[int, Any]
 
