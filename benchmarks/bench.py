@@ -26,8 +26,8 @@ from typing import Any
 
 import psutil
 
-from monitor.backbone.machine import processor_facts
 from monitor.log.engine import choose_sqlite
+from monitor.model.backbone.machine import processor_facts
 
 TOP = Path(__file__).parents[1]
 PACKAGES = ("trapwatch", "tensorflow", "tensorflow-cpu", "keras", "ncnn", "numpy", "pillow")

@@ -145,9 +145,9 @@ def _processor_of_children() -> float:
 
 def as_tutorials(folder: Path, epochs: int) -> list[Row]:
     """Feature extraction and "fine-tuning from layer 100", as copied from page to page."""
-    from monitor.backbone.architectures import architecture_of
-    from monitor.backbone.quiet import import_keras
-    from monitor.backbone.weights import load_weights
+    from monitor.model.backbone.architectures import architecture_of
+    from monitor.model.backbone.quiet import import_keras
+    from monitor.model.backbone.weights import load_weights
     from monitor.training.evaluate import evaluate
 
     keras = import_keras()

@@ -20,7 +20,7 @@ from forward import Forward
 from frames import find_originals
 from numpy.typing import NDArray
 
-from monitor.backbone import layout_of
+from monitor.model.backbone import layout_of
 
 Floats = NDArray[np.float32]
 HEADS, CLASSES, SEED = 100, 10, 0

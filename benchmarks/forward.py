@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import Backbone, BackboneOptions, open_backbone
-from monitor.backbone.stopwatch import peak_mb
 from monitor.images.decode import DecodeRules, ImageRejected, decode
+from monitor.model.backbone import Backbone, BackboneOptions, open_backbone
+from monitor.model.backbone.stopwatch import peak_mb
 
 Pixels = NDArray[np.uint8]
 VARIANTS = (("keras", "float32"), ("keras", "auto"), ("ncnn", "float32"))

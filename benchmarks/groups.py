@@ -24,9 +24,9 @@ import numpy as np
 from label_efficiency import Pool, fitted
 from plots import COLOURS
 
-from monitor.backbone import INPUT_SIZES, BackboneOptions, open_backbone
 from monitor.images.decode import DecodeRules, decode
 from monitor.log.queues import QueueCandidate
+from monitor.model.backbone import INPUT_SIZES, BackboneOptions, open_backbone
 from monitor.review import grouping
 from monitor.review.alike import Floats
 

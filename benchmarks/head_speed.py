@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from threadpoolctl import threadpool_limits
 
 from benchmarks.bench import options, say, short, workplace
-from monitor.backbone import layout_of
+from monitor.model.backbone import layout_of
 from monitor.training.alike import parts_of
 from monitor.training.dataset import Dataset, Part
 from monitor.training.head import fit_head

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.bench import options, save, say, workplace
 from benchmarks.cifar10 import SHARED
 from benchmarks.probabilities import Sides, _pixels, read
-from monitor.backbone import BackboneOptions, layout_of, open_backbone
-from monitor.classifier import Floats, unit_parts
+from monitor.model.backbone import BackboneOptions, layout_of, open_backbone
+from monitor.model.head import Floats, unit_parts
 from monitor.training.head import find_temperature, standard
 
 BLOCKS = [length for _, length in layout_of("vgg16").parts]

@@ -36,9 +36,9 @@ from PIL import Image
 from PIL.Image import Resampling
 from plots import COLOURS
 
-from monitor.backbone import BackboneOptions, open_backbone
-from monitor.classifier import Head
 from monitor.log.queues import QueueCandidate
+from monitor.model.backbone import BackboneOptions, open_backbone
+from monitor.model.head import Head
 from monitor.review.alike import Floats, standard_directions
 from monitor.review.asking import MOST_COMPARED
 from monitor.review.grouping import group

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.bench import options, save, say, workplace
 from benchmarks.cifar10 import SHARED, unpack
 from benchmarks.strange import strange_scores
-from monitor.backbone import BackboneOptions, layout_of, open_backbone
-from monitor.classifier import Floats, softmax
+from monitor.model.backbone import BackboneOptions, layout_of, open_backbone
+from monitor.model.head import Floats, softmax
 from monitor.training import head as heads
 from monitor.training.alike import parts_of
 from monitor.training.conformal import coverage_figures, promise_of

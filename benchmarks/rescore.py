@@ -35,13 +35,13 @@ import bench
 import numpy as np
 from fill_log import SPECIES, fill
 
-from monitor.classifier import Head
 from monitor.core.domain import ModelState, Observation
 from monitor.images.decode import DecodeRules
 from monitor.log.engine import choose_sqlite
 from monitor.log.features import FeatureStore
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog
+from monitor.model.head import Head
 from monitor.pipeline import Pipeline
 
 LAYOUT, SIZE = "vgg16-avg345/1", 1280

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.linalg import norm
 from sklearn.covariance import ledoit_wolf
 
-from monitor.classifier import Floats, softmax, strangeness, unit_parts
+from monitor.model.head import Floats, softmax, strangeness, unit_parts
 from monitor.training.head import balanced_weights, standard
 from monitor.training.logistic import Samples, fit_path
 

@@ -25,7 +25,7 @@ from variants_decode import measure_decoders, measure_thumbnails
 from variants_forward import GROUPS, measure_settings
 from variants_row import Row, table
 
-from monitor.backbone import Backbone, BackboneOptions, open_backbone
+from monitor.model.backbone import Backbone, BackboneOptions, open_backbone
 
 PARTS = (*GROUPS, "decoders", "bursts")
 LARGE_FILES = 20

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from variants_forward import features_by_lanes
 from variants_row import Floats
 
-from monitor.backbone import Backbone
 from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import Backbone
 
 DATA = TOP.parent / "shared" / "data"
 FOLDERS = ("camera-traps/heron-burst", "fixed-cameras/*", "outdoor-cameras/*")

@@ -17,8 +17,8 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from variants_forward import features_by_lanes
 from variants_row import Accuracy, Cost, Row, row_of
 
-from monitor.backbone import Backbone
 from monitor.images.decode import DecodeRules, decode, exif_of, open_header
+from monitor.model.backbone import Backbone
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[bytes], Pixels]

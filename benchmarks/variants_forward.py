@@ -25,12 +25,12 @@ from bench import cores, say
 from numpy.typing import NDArray
 from variants_row import Accuracy, Cost, Floats, Row, row_of
 
-from monitor.backbone import Backbone, BackboneError, layout_of
-from monitor.backbone.ncnn_engine import NcnnBackbone
-from monitor.backbone.ncnn_files import NO_WINOGRAD, Part, cached_imagenet, param_text
-from monitor.backbone.ncnn_stack import ConvStack
-from monitor.backbone.stopwatch import peak_mb
 from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import Backbone, BackboneError, layout_of
+from monitor.model.backbone.ncnn_engine import NcnnBackbone
+from monitor.model.backbone.ncnn_files import NO_WINOGRAD, Part, cached_imagenet, param_text
+from monitor.model.backbone.ncnn_stack import ConvStack
+from monitor.model.backbone.stopwatch import peak_mb
 
 Pixels = NDArray[np.uint8]
 DECODED_AHEAD = 4

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 
-from monitor.backbone.tail import Tail, without_tail
-from monitor.classifier import Head
 from monitor.core.domain import FileStamp
 from monitor.folders.scan import stamp_of
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
-from monitor.models import HEAD_FILE, TAIL_FILE, ModelError, ModelStore, ModelUnreadable
+from monitor.model.backbone.tail import Tail, without_tail
+from monitor.model.head import Head
+from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelError, ModelStore, ModelUnreadable
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,6 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone import Backbone
-from monitor.backbone.tail import Tail, without_tail
-from monitor.classifier import predict
 from monitor.core.domain import shown_path
 from monitor.folders.caution import Caution
 from monitor.images.decode import DecodeRules
@@ -24,6 +21,9 @@ from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.model.backbone import Backbone
+from monitor.model.backbone.tail import Tail, without_tail
+from monitor.model.head import predict
 from monitor.rescoring import Rescoring, Speaker
 from monitor.system.reads import Patience
 

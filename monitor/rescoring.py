@@ -20,11 +20,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from monitor.classifier import Answers, Head, answers_of
 from monitor.log.features import FeatureStore
 from monitor.log.predictions import PastMedia
 from monitor.log.said import Said
 from monitor.log.species_log import SpeciesLog
+from monitor.model.head import Answers, Head, answers_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,16 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone import (
-    Backbone,
-    BackboneOptions,
-    FeatureLayout,
-    layout_of,
-    open_backbone,
-    usable_threads,
-)
-from monitor.backbone.spare import WithSpare, gpu_gone
-from monitor.backbone.tail import Tail
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, Rest
@@ -37,8 +27,18 @@ from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.timeline import EVENT_GAP_KEY
-from monitor.models import ModelStore
-from monitor.options import backbone_options, decode_rules, engine_facts
+from monitor.model.backbone import (
+    Backbone,
+    BackboneOptions,
+    FeatureLayout,
+    layout_of,
+    open_backbone,
+    usable_threads,
+)
+from monitor.model.backbone.spare import WithSpare, gpu_gone
+from monitor.model.backbone.tail import Tail
+from monitor.model.options import backbone_options, decode_rules, engine_facts
+from monitor.model.versions import ModelStore
 from monitor.pipeline import Pipeline
 from monitor.system.disk import MEGABYTE, DiskGuard
 from monitor.system.reads import Patience

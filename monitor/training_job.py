@@ -17,7 +17,7 @@ from monitor.core.domain import RunState, TrapwatchError, utc_now
 from monitor.core.rest import TRAIN
 from monitor.log.runs import ENDED_FROM_OUTSIDE
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.station import Station
 from monitor.system.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
 from monitor.system.processor import take_cores

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.backbone import layout_of
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
+from monitor.model.backbone import layout_of
 
 LAYOUT = layout_of("small")
 

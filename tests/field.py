@@ -14,9 +14,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from PIL import Image
 
-from monitor.backbone import Backbone, BackboneOptions, layout_of, open_backbone
-from monitor.backbone.tail import Tail
-from monitor.classifier import Head
 from monitor.core.config import Watch
 from monitor.core.domain import ModelState
 from monitor.deployments import Deployments
@@ -26,7 +23,10 @@ from monitor.intake import Intake
 from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelStore
+from monitor.model.backbone import Backbone, BackboneOptions, layout_of, open_backbone
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Head
+from monitor.model.versions import ModelStore
 from monitor.pipeline import Pipeline
 from monitor.watch import Watcher
 

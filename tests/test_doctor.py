@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from field import LAYOUT, sure_of
 
-from monitor.backbone import trial
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import ModelState, iso_utc, utc_now
 from monitor.doctor import FAIL, OK, WARN, Check, examine
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
-from monitor.models import ModelStore
-from monitor.options import backbone_options
+from monitor.model.backbone import trial
+from monitor.model.options import backbone_options
+from monitor.model.versions import ModelStore
 from monitor.status import status_lines, status_of
 from monitor.system.limited import Hangs
 from monitor.system.locks import LOCK_NAME, OwnerLock
@@ -219,7 +219,7 @@ def test_vgg16_without_weights_is_broken(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr("monitor.backbone.weights._in_wheel", lambda: None)
+    monkeypatch.setattr("monitor.model.backbone.weights._in_wheel", lambda: None)
     classifier = settings.classifier.model_copy(update={"backbone": "vgg16"})
     check = finding(examine(settings.model_copy(update={"classifier": classifier})), "weights")
     assert check.state == FAIL

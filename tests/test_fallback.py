@@ -21,7 +21,7 @@ from monitor.keeping.label_journal import bring_together, catch_up
 from monitor.live import LiveModel
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
-from monitor.models import HEAD_FILE, ModelDamaged, ModelStore
+from monitor.model.versions import HEAD_FILE, ModelDamaged, ModelStore
 from monitor.resources.cleaning import weights_to_drop
 from monitor.training.schedule import training_facts
 

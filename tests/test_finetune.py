@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.backbone.architectures import Architecture
-from monitor.classifier import Head
+from monitor.model.backbone.architectures import Architecture
+from monitor.model.head import Head
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.finetune import (
     FEWEST_EPOCHS,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from field import LAYOUT, NOW, Camp, sure_of
 
-from monitor.backbone import layout_of
-from monitor.backbone.architectures import VGG16, block_of
-from monitor.backbone.tail import Tail
 from monitor.core.domain import ModelState
+from monitor.model.backbone import layout_of
+from monitor.model.backbone.architectures import VGG16, block_of
+from monitor.model.backbone.tail import Tail
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from photographs import photographs
 from PIL import Image
 
-import monitor.images.looks as looks_page
-from monitor.backbone import LAYOUTS, BackboneError, BackboneOptions
-from monitor.backbone.architectures import VGG16, block_of
-from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
-from monitor.backbone.tail import Tail
-from monitor.classifier import Head
+import monitor.model.activation_map as looks_page
 from monitor.images.decode import DecodeRules, ImageRejected, decode
-from monitor.images.looks import GRID, Looks, NoLook, map_of
-from monitor.models import ModelDamaged
+from monitor.model.activation_map import GRID, Looks, NoLook, map_of
+from monitor.model.backbone import LAYOUTS, BackboneError, BackboneOptions
+from monitor.model.backbone.architectures import VGG16, block_of
+from monitor.model.backbone.ncnn_engine import NcnnBackbone, open_ncnn
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Head
+from monitor.model.versions import ModelDamaged
 
 LAYOUT = LAYOUTS["vgg16"]
 RULES = DecodeRules()

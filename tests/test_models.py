@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from monitor import models
-from monitor.backbone import layout_of
-from monitor.backbone.architectures import VGG16, block_of
-from monitor.backbone.tail import Tail
-from monitor.classifier import Head
-from monitor.head_file import head_bytes, head_from_bytes
-from monitor.models import ModelDamaged, ModelError, ModelStore
+from monitor.model import versions as models
+from monitor.model.backbone import layout_of
+from monitor.model.backbone.architectures import VGG16, block_of
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Head
+from monitor.model.head_file import head_bytes, head_from_bytes
+from monitor.model.versions import ModelDamaged, ModelError, ModelStore
 
 
 def a_head(d: int = 6, classes: tuple[str, ...] = ("blank", "red fox", "Дикая кошка")) -> Head:

@@ -313,7 +313,7 @@ CODE = """
 import os, sys, threading
 from monitor.core.config.power import Power
 from monitor.system.processor import be_nice, take_cores
-from monitor.backbone import usable_threads
+from monitor.model.backbone import usable_threads
 take_cores(Power(cores=1))
 print(len(os.sched_getaffinity(0)), usable_threads(0))
 def work():

@@ -30,7 +30,7 @@ from monitor.log.engine import LogDamaged, LogError, choose_sqlite
 from monitor.log.integrity import faults_of
 from monitor.log.restore import SPARE_BYTES
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.opening import open_station
 from monitor.resources import cleaning
 from monitor.resources.cleaning import open_when_there_is_room

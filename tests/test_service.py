@@ -110,7 +110,7 @@ def test_systemd_hears_of_start_heartbeat_status_and_end(drill: Drill, ears: Ear
 
 HANGS_ONCE = """
 import os, sys, threading, monitor.attention
-from monitor.backbone.small_engine import SmallBackbone
+from monitor.model.backbone.small_engine import SmallBackbone
 monitor.attention.CLASSIFY_HANGS_SECONDS = 1.0
 flag = {flag!r}
 def hang(backbone, images, forward=SmallBackbone.features):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneOptions, layout_of, open_backbone
-from monitor.backbone.keras_engine import KerasBackbone
-from monitor.backbone.keras_runtime import TensorFlowRuntime, open_runtime
-from monitor.backbone.spare import DeviceLost, WithSpare
 from monitor.core.config import load_settings
+from monitor.model.backbone import BackboneOptions, layout_of, open_backbone
+from monitor.model.backbone.keras_engine import KerasBackbone
+from monitor.model.backbone.keras_runtime import TensorFlowRuntime, open_runtime
+from monitor.model.backbone.spare import DeviceLost, WithSpare
 from monitor.station import ENGINE_KEY, Station
 
 needs_weights = pytest.mark.skipif(

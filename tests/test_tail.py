@@ -20,18 +20,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from photographs import photographs
 
-from monitor.backbone import layout_of, open_backbone
-from monitor.backbone.architectures import VGG16, block_of
-from monitor.backbone.small_engine import SmallBackbone
-from monitor.backbone.tail import Tail
-from monitor.classifier import Head
 from monitor.cli import main
 from monitor.core.config import load_settings
 from monitor.core.domain import ModelState
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import open_log
-from monitor.models import TAIL_FILE
-from monitor.options import backbone_options
+from monitor.model.backbone import layout_of, open_backbone
+from monitor.model.backbone.architectures import VGG16, block_of
+from monitor.model.backbone.small_engine import SmallBackbone
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Head
+from monitor.model.options import backbone_options
+from monitor.model.versions import TAIL_FILE
 from monitor.pipeline import Pipeline
 from monitor.station import Station
 

@@ -32,7 +32,7 @@ from monitor.core.events import Said, speak_together
 from monitor.log.learning import LabelledMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
-from monitor.models import PLOT_NAME
+from monitor.model.versions import PLOT_NAME
 from monitor.training.card import figures_of, learning_rows
 from monitor.training.card_page import card_page
 from monitor.training.comparison import Answers

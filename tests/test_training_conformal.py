@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from monitor.classifier import ALTERNATIVES, Head, in_set, predict, softmax
 from monitor.log.sightings import species_set
+from monitor.model.head import ALTERNATIVES, Head, in_set, predict, softmax
 from monitor.training.conformal import (
     coverage_figures,
     event_weights,

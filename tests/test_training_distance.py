@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.classifier import answers_of, predict, strangeness
 from monitor.core.domain import UNKNOWN
+from monitor.model.head import answers_of, predict, strangeness
 from monitor.training.dataset import Dataset, Part
 from monitor.training.distance import (
     FEWEST_UNNAMED,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from monitor.classifier import softmax
+from monitor.model.head import softmax
 from monitor.training.doubts import doubts
 
 CLASSES = ("blank", "deer", "fox")

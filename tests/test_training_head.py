@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.classifier import softmax
+from monitor.model.head import softmax
 from monitor.training.dataset import Dataset, Part
 from monitor.training.head import (
     USUAL_STRENGTH,

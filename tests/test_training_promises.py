@@ -12,12 +12,12 @@ import pytest
 from logbook import NOW, frames, say
 from test_training_run import TrainingStation
 
-from monitor.classifier import Head, in_set, predict
 from monitor.core.config import Classifier, Gate, Settings, Training
 from monitor.core.domain import ModelState, Observation, Prediction, Scope
-from monitor.head_file import head_bytes, head_from_bytes
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
+from monitor.model.head import Head, in_set, predict
+from monitor.model.head_file import head_bytes, head_from_bytes
 from monitor.training import head as heads
 from monitor.training.promises import BLANK_LOOKING
 

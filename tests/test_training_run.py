@@ -25,7 +25,7 @@ from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.training import head
 from monitor.training.run import Sources, TrainingError, TrainingOutcome, train_once
 

@@ -19,7 +19,7 @@ from monitor.core.domain import utc_now
 from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.feature_maps import FOLDER
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.models import HEAD_FILE, TAIL_FILE, ModelStore
+from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelStore
 from monitor.training.views import AS_IT_IS, MIRRORED, view_of
 
 pytestmark = [
@@ -135,8 +135,8 @@ def test_views_are_the_same_each_time_and_all_unlike() -> None:
 
 def test_fine_tuning_uses_all_threads_although_lanes_open_the_backbone_next() -> None:
     code = (
-        "from monitor.backbone import BackboneOptions\n"
-        "from monitor.backbone.keras_runtime import open_runtime\n"
+        "from monitor.model.backbone import BackboneOptions\n"
+        "from monitor.model.backbone.keras_runtime import open_runtime\n"
         "from monitor.training.tuning import prepare\n"
         "prepare(BackboneOptions(device='cpu'))\n"
         "open_runtime('cpu', 0, in_lanes=True)\n"

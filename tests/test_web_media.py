@@ -23,12 +23,12 @@ from starlette.testclient import TestClient
 
 import monitor.images.pictures as pictures_page
 import monitor.web.api.media as media_page
-from monitor.backbone import LAYOUTS, architectures
-from monitor.backbone.tail import Tail
-from monitor.classifier import Head
 from monitor.core.config import load_settings
 from monitor.core.domain import ModelState, utc_now
 from monitor.log.media import BatchResult
+from monitor.model.backbone import LAYOUTS, architectures
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Head
 from monitor.web.accounts import Role
 from monitor.web.app import THREADS, create_app
 from monitor.web.parts import open_parts

@@ -24,7 +24,7 @@ from webstation import WebStation, browser, faults_of, named
 from monitor.cli import app as program
 from monitor.core.domain import ModelState
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.training.evaluate import Evaluation, evaluate
 from monitor.web import cards
 from monitor.web.accounts import Role

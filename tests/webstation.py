@@ -22,7 +22,7 @@ from monitor.demo.species import SPECIES
 from monitor.demo.world import Frame, plan, render
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.station import Station
 
 CONFIG = """\

@@ -10,7 +10,7 @@ from monitor.core.privacy import PrivateSpecies, hides_from_viewers
 from monitor.images.decode import ImageRejected, shrink
 from monitor.images.frame_reader import frame_reader
 from monitor.log.species_log import SpeciesLog
-from monitor.options import decode_rules
+from monitor.model.options import decode_rules
 
 logger = logging.getLogger(__name__)
 

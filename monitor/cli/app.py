@@ -88,7 +88,7 @@ def log_to_stderr(*, quiet: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)
     # the first start tries engines for up to a minute: that is told, or it looks like hanging
-    logging.getLogger("monitor.backbone.trial").setLevel(logging.INFO)
+    logging.getLogger("monitor.model.backbone.trial").setLevel(logging.INFO)
     for chatty in ("apscheduler", "alembic", "absl", "h5py", "tensorflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

@@ -103,7 +103,7 @@ def show(
 
     Example: `trapwatch models show v0001`
     """
-    from monitor.models import CARD_PAGE, ModelStore
+    from monitor.model.versions import CARD_PAGE, ModelStore
 
     settings = read_settings(config)
     with open_log(settings.database.url) as log:
@@ -131,7 +131,7 @@ def promote(
 
     Example: `trapwatch models promote v0002 --by Ana`
     """
-    from monitor.models import ModelStore
+    from monitor.model.versions import ModelStore
 
     settings = read_settings(config)
     with keep_journal(open_log(settings.database.url), settings) as log:
@@ -147,7 +147,7 @@ def rollback(by: ByOption = None, as_json: JsonOption = False, config: ConfigOpt
 
     Example: `trapwatch models rollback`
     """
-    from monitor.models import ModelStore
+    from monitor.model.versions import ModelStore
 
     settings = read_settings(config)
     store = ModelStore(settings.models.directory)

@@ -131,8 +131,8 @@ def demo(
 
 
 def _load_weights(config: Path | None, *, download: bool) -> None:
-    from monitor.backbone.architectures import ARCHITECTURES, VGG16
-    from monitor.backbone.weights import fingerprint, load_weights
+    from monitor.model.backbone.architectures import ARCHITECTURES, VGG16
+    from monitor.model.backbone.weights import fingerprint, load_weights
 
     settings = read_settings(config)
     cache = settings.data_directory / "weights"

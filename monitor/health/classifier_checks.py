@@ -6,15 +6,15 @@ import importlib.util
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from monitor.backbone.architectures import ARCHITECTURES
-from monitor.backbone.trial import FILE, remembered
 from monitor.core.config import Settings, sqlite_path
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.verdict import REPAIR, damage_words
 from monitor.log.engine import LogError
 from monitor.log.species_log import open_log
-from monitor.models import ModelError, ModelStore
-from monitor.options import backbone_options
+from monitor.model.backbone.architectures import ARCHITECTURES
+from monitor.model.backbone.trial import FILE, remembered
+from monitor.model.options import backbone_options
+from monitor.model.versions import ModelError, ModelStore
 
 
 def look_at_weights(settings: Settings) -> Iterator[Check]:
@@ -23,7 +23,7 @@ def look_at_weights(settings: Settings) -> Iterator[Check]:
     network = ARCHITECTURES.get(classifier.backbone)
     if network is None:
         return
-    from monitor.backbone.weights import describe_sources
+    from monitor.model.backbone.weights import describe_sources
 
     cache = settings.data_directory / "weights"
     sources = describe_sources(network, classifier.weights, cache)

@@ -41,7 +41,7 @@ from monitor.log.restore import (
     set_aside,
 )
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelError, ModelStore
+from monitor.model.versions import ModelError, ModelStore
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from monitor.core.privacy import hides
 from monitor.images.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
-from monitor.options import decode_rules
+from monitor.model.options import decode_rules
 
 MOST_SPECIES = 12
 FRAMES_A_SPECIES = 3

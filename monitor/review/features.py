@@ -30,8 +30,8 @@ def features_of(settings: Settings, log: SpeciesLog) -> Iterator[FeatureStore | 
     if layout is None:
         yield None
         return
-    from monitor.backbone import layout_of
     from monitor.log.features import FeatureStore
+    from monitor.model.backbone import layout_of
 
     most = settings.classifier.feature_cache_mb * 1024 * 1024
     size = layout_of(settings.classifier.backbone).size
@@ -53,6 +53,6 @@ def _layout_name(settings: Settings, log: SpeciesLog) -> str | None:
         return live.layout
     if settings.classifier.weights != "imagenet":
         return None  # a user's own weights are part of the name
-    from monitor.backbone import layout_of
+    from monitor.model.backbone import layout_of
 
     return layout_of(settings.classifier.backbone).name

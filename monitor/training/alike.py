@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone import LAYOUTS, FeatureLayout
-from monitor.backbone.tail import without_tail
 from monitor.log.learning import LabelledMedia
+from monitor.model.backbone import LAYOUTS, FeatureLayout
+from monitor.model.backbone.tail import without_tail
 
 Floats = npt.NDArray[np.float32]
 ALIKE = 0.93

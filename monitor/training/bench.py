@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
-from monitor.backbone.tail import MAP_SHAPES, Tail
 from monitor.core.config import Training
 from monitor.feature_maps import FOLDER, MapStore
 from monitor.images.decode import DecodeRules
 from monitor.images.frame_reader import ReadFrame
 from monitor.log.features import FeatureStore
 from monitor.log.media import PendingMedia
+from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
+from monitor.model.backbone.tail import MAP_SHAPES, Tail
 from monitor.system.reading import read_verified
 from monitor.training.dataset import Plan
 from monitor.training.finetune import FEWEST_EPOCHS, NotTuned

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.backbone.tail import Tail, without_tail
-from monitor.classifier import Head
 from monitor.log.species import UnknownSpecies
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelDamaged, ModelStore
+from monitor.model.backbone.tail import Tail, without_tail
+from monitor.model.head import Head
+from monitor.model.versions import ModelDamaged, ModelStore
 from monitor.training.comparison import Answers
 from monitor.training.dataset import Part
 from monitor.training.evaluate import Evaluation, evaluate, named

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.classifier import Floats, in_set
+from monitor.model.head import Floats, in_set
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.classifier import Floats, Head
+from monitor.model.head import Floats, Head
 from monitor.training.conformal import event_weights, threshold
 from monitor.training.dataset import Dataset, Part
 from monitor.training.folds import sides

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone.architectures import Architecture
-from monitor.backbone.keras_runtime import open_runtime
-from monitor.classifier import Head
 from monitor.core.domain import TrapwatchError
+from monitor.model.backbone.architectures import Architecture
+from monitor.model.backbone.keras_runtime import open_runtime
+from monitor.model.head import Head
 from monitor.training.tuned_network import (
     HEAD,
     Rates,

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from monitor.backbone import layout_of
-from monitor.backbone.tail import Tail
-from monitor.classifier import Floats
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.learning import LabelledMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.model.backbone import layout_of
+from monitor.model.backbone.tail import Tail
+from monitor.model.head import Floats
 from monitor.training.alike import deepest_size, events_by_looks
 from monitor.training.dataset import NotLearnt, Plan, plan_learning
 from monitor.training.split import DEPLOYMENT, EVENT, HELD_OUT, assign_sides, is_usable

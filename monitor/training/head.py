@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from monitor.classifier import Floats, Head, softmax, strangeness, unit_parts
+from monitor.model.head import Floats, Head, softmax, strangeness, unit_parts
 from monitor.training.dataset import Dataset, Part
 from monitor.training.event_labels import SURE, doubtful_rows, shares_of_event_labels
 from monitor.training.folds import known_rows, make_folds, sides

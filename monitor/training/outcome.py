@@ -11,7 +11,7 @@ from typing import Any
 from monitor.core.domain import ModelState
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
-from monitor.models import ModelStore
+from monitor.model.versions import ModelStore
 from monitor.training.gate import Verdict
 
 

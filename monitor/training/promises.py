@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.classifier import Floats, Head
 from monitor.core.config import Settings
 from monitor.log.sightings import CONFORMAL
 from monitor.log.species_log import SpeciesLog
+from monitor.model.head import Floats, Head
 from monitor.training.champion import Champion, todays_name
 from monitor.training.conformal import coverage_figures, promise_of
 from monitor.training.dataset import Dataset, Part, Plan

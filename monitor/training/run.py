@@ -12,13 +12,13 @@ from functools import partial
 
 from threadpoolctl import threadpool_limits
 
-from monitor.backbone.tail import Tail
 from monitor.core.config import Settings
 from monitor.core.domain import RunState, TrapwatchError
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.suspects import SUSPECTS_KEY
-from monitor.models import ModelStore
+from monitor.model.backbone.tail import Tail
+from monitor.model.versions import ModelStore
 from monitor.training.alike import parts_of
 from monitor.training.bench import Bench
 from monitor.training.card import Circumstances, build_card, figures_of

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone.architectures import Architecture, block_of
-from monitor.backbone.tail import MAP_SHAPES
-from monitor.classifier import SMALLEST_NORM, Head
+from monitor.model.backbone.architectures import Architecture, block_of
+from monitor.model.backbone.tail import MAP_SHAPES
+from monitor.model.head import SMALLEST_NORM, Head
 
 Floats = npt.NDArray[np.float32]
 SLOWER = 10.0

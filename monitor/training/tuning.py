@@ -12,16 +12,16 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
-from monitor.backbone.architectures import architecture_of
-from monitor.backbone.keras_runtime import open_runtime
-from monitor.backbone.quiet import native_noise_held_back
-from monitor.backbone.tail import Tail, frozen_length
-from monitor.backbone.weights import load_weights
-from monitor.classifier import softmax
 from monitor.feature_maps import MapStore
 from monitor.log.features import as_kept
 from monitor.log.learning import LabelledMedia
+from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
+from monitor.model.backbone.architectures import architecture_of
+from monitor.model.backbone.keras_runtime import open_runtime
+from monitor.model.backbone.quiet import native_noise_held_back
+from monitor.model.backbone.tail import Tail, frozen_length
+from monitor.model.backbone.weights import load_weights
+from monitor.model.head import softmax
 from monitor.training.bench import TRIED, Bench, fill, must_be_there, open_maps
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.dataset import Dataset, Plan, build_dataset

@@ -314,7 +314,7 @@ SCENARIOS: dict[str, Scenario] = {
         "labelled", ("restore", "{root}/backup.db", "--yes"), _a_copy_beside_a_backup
     ),
     "log.restore.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),
-    "models._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
+    "model.versions._write_whole": Scenario("labelled", TRAIN, repeat_after=False),
 }
 """Place -> how it is reached. The test compares the keys with what the code holds."""
 

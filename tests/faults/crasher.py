@@ -198,7 +198,7 @@ def _render(folder: Path) -> None:
 def _write_weights(file: Path) -> None:
     import numpy as np
 
-    from monitor.backbone.weight_files import write_arrays
+    from monitor.model.backbone.weight_files import write_arrays
 
     write_arrays({"block1_conv1/kernel": np.zeros((3, 3, 3, 4), np.float32)}, file)
 
@@ -232,8 +232,8 @@ def warm_up() -> None:
     import apscheduler.triggers.cron  # noqa: F401
     import psutil  # noqa: F401
 
-    import monitor.backbone.small_engine
     import monitor.cli
+    import monitor.model.backbone.small_engine
     import monitor.once
     import monitor.service
     import monitor.station  # noqa: F401

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from monitor import models
-from monitor.backbone import BackboneError
-from monitor.backbone.architectures import VGG16
-from monitor.backbone.tail import Tail, TailError
-from monitor.backbone.weight_files import read_arrays
-from monitor.classifier import Head, predict
 from monitor.core.domain import utc_now
-from monitor.head_file import head_bytes
 from monitor.keeping.recovery import adopt_models
 from monitor.log.species_log import open_log
-from monitor.models import HEAD_FILE, ModelError, ModelStore
+from monitor.model import versions as models
+from monitor.model.backbone import BackboneError
+from monitor.model.backbone.architectures import VGG16
+from monitor.model.backbone.tail import Tail, TailError
+from monitor.model.backbone.weight_files import read_arrays
+from monitor.model.head import Head, predict
+from monitor.model.head_file import head_bytes
+from monitor.model.versions import HEAD_FILE, ModelError, ModelStore
 from monitor.web.cards import CardUnreadable, pictures, read_card
 
 from .drill import Drill, fill

@@ -15,8 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from monitor.backbone.architectures import VGG16
-from monitor.models import CARD_FILE, CARD_PAGE, HEAD_FILE, TAIL_FILE
+from monitor.model.backbone.architectures import VGG16
+from monitor.model.versions import CARD_FILE, CARD_PAGE, HEAD_FILE, TAIL_FILE
 
 from .mutate import mutate
 

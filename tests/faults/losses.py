@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from monitor.core.config import Models
-from monitor.models import ModelError, ModelStore
+from monitor.model.versions import ModelError, ModelStore
 
 from .drill import Drill
 

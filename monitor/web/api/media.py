@@ -12,14 +12,14 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from monitor.backbone import BackboneError
-from monitor.classifier import Head
 from monitor.core.domain import How, Sighting
 from monitor.images.decode import ImageRejected
-from monitor.images.looks import GRID, Look, NoLook, check_head
 from monitor.images.pictures import WAIT_SECONDS, Size, not_ready
 from monitor.log.versions import VersionRow
-from monitor.models import ModelStore
+from monitor.model.activation_map import GRID, Look, NoLook, check_head
+from monitor.model.backbone import BackboneError
+from monitor.model.head import Head
+from monitor.model.versions import ModelStore
 from monitor.web.api.models import version_row
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of

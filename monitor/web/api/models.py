@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from monitor.core.domain import How, ModelState
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
-from monitor.models import MISTAKES_FILE, PLOT_NAME, ModelDamaged, ModelError, ModelStore
+from monitor.model.versions import MISTAKES_FILE, PLOT_NAME, ModelDamaged, ModelError, ModelStore
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Admin, Role, Viewer, Visitor, name_of, needs
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from monitor.core.domain import TrapwatchError
 
 if TYPE_CHECKING:
-    from monitor.backbone.tail import Tail
+    from monitor.model.backbone.tail import Tail
 
 
 class BackboneError(TrapwatchError):
@@ -244,28 +244,28 @@ def open_backbone(options: BackboneOptions) -> Backbone:
     """
     layout_of(options.backbone)
     if options.tail is not None:
-        from monitor.backbone.tail import check_fits
+        from monitor.model.backbone.tail import check_fits
 
         check_fits(options.tail, options.backbone)
     if options.backbone == "small":
-        from monitor.backbone.small_engine import SmallBackbone
+        from monitor.model.backbone.small_engine import SmallBackbone
 
         return SmallBackbone(options.batch_size, usable_threads(options.threads))
     if options.engine == "auto":
-        from monitor.backbone.trial import with_best_engine
+        from monitor.model.backbone.trial import with_best_engine
 
         options = with_best_engine(options)
     if options.engine == "ncnn":
-        from monitor.backbone.ncnn_engine import open_ncnn
+        from monitor.model.backbone.ncnn_engine import open_ncnn
 
         return open_ncnn(options)
     if options.engine != "keras":
         raise BackboneError(f"There is no engine '{options.engine}'; known are: auto, keras, ncnn.")
-    from monitor.backbone.keras_engine import open_keras
+    from monitor.model.backbone.keras_engine import open_keras
 
     opened = open_keras(options)
     if not opened.on_gpu:
         return opened
-    from monitor.backbone.spare import WithSpare
+    from monitor.model.backbone.spare import WithSpare
 
     return WithSpare(opened, options, open_backbone)

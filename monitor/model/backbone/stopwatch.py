@@ -1,6 +1,6 @@
 """Opens one engine, looks whether it computes what it should, and times it.
 
-`python -m monitor.backbone.stopwatch` is the child process of a trial: options as one line of JSON
+`python -m monitor.model.backbone.stopwatch` is the child process of a trial: options as one line of JSON
 on stdin, figures as JSON on stdout. It ends when stdin does, and so with the process that asked.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.backbone import (
+from monitor.model.backbone import (
     INPUT_SIZES,
     Backbone,
     BackboneError,
@@ -26,7 +26,7 @@ from monitor.backbone import (
     layout_of,
     open_backbone,
 )
-from monitor.backbone.reference import TOLERANCE, deviation, picture
+from monitor.model.backbone.reference import TOLERANCE, deviation, picture
 
 MEASURE_SECONDS = 2.0
 GPU_BATCHES = (16, 32, 64, 128, 256)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone.tail import MARK_LENGTH, tail_mark
-from monitor.classifier import Head
+from monitor.model.backbone.tail import MARK_LENGTH, tail_mark
+from monitor.model.head import Head
 
 ARRAYS: dict[str, str] = {"mean": "d", "scale": "d", "weights": "dk", "bias": "k"}
 """Field -> its axes: d features, k classes. Any other letter stands for one length of its own."""

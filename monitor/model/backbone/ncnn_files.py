@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.backbone.architectures import VGG16, Architecture, block_of
-from monitor.backbone.weight_files import Arrays
+from monitor.model.backbone.architectures import VGG16, Architecture, block_of
+from monitor.model.backbone.weight_files import Arrays
 from monitor.system.files import write_whole
 
 log = logging.getLogger(__name__)

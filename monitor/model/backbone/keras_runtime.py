@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneError
-from monitor.backbone.machine import processor_facts
-from monitor.backbone.quiet import import_keras, native_noise_held_back
+from monitor.model.backbone import BackboneError
+from monitor.model.backbone.machine import processor_facts
+from monitor.model.backbone.quiet import import_keras, native_noise_held_back
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from monitor.backbone import BackboneError, BackboneOptions, Engine
-from monitor.backbone.machine import Machine, has_gpu, this_machine
 from monitor.core.domain import iso_utc, utc_now
+from monitor.model.backbone import BackboneError, BackboneOptions, Engine
+from monitor.model.backbone.machine import Machine, has_gpu, this_machine
 from monitor.system.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def attempt(options: BackboneOptions, limit_seconds: float = LIMIT_SECONDS) -> A
     engine = options.engine
     if find_spec("ncnn" if engine == "ncnn" else "keras") is None:
         return Attempt(engine, problem="not installed")
-    command = [sys.executable, "-m", "monitor.backbone.stopwatch"]
+    command = [sys.executable, "-m", "monitor.model.backbone.stopwatch"]
     told = asdict(replace(options, tail=None))  # whose weights cost no other time
     given = json.dumps(told, default=os.fspath).encode() + b"\n"
     pipe = subprocess.PIPE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from monitor.backbone import BackboneOptions, usable_threads
+from monitor.model.backbone import BackboneOptions, usable_threads
 
 PACKAGES = ("ncnn", "tensorflow", "keras", "jax", "numpy")
 _X86 = {"avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_bf16"}

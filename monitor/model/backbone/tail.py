@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneError, FeatureLayout
-from monitor.backbone.architectures import architecture_of, block_of
+from monitor.model.backbone import BackboneError, FeatureLayout
+from monitor.model.backbone.architectures import architecture_of, block_of
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from monitor.backbone.architectures import Architecture
-from monitor.backbone.tail import MAP_SHAPES
-from monitor.backbone.weight_files import Arrays
-from monitor.backbone.weights import MEAN_RGB
+from monitor.model.backbone.architectures import Architecture
+from monitor.model.backbone.tail import MAP_SHAPES
+from monitor.model.backbone.weight_files import Arrays
+from monitor.model.backbone.weights import MEAN_RGB
 
 INPUT_SIZE = 224
 

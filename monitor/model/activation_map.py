@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from monitor.backbone import INPUT_SIZES, LAYOUTS, BackboneOptions
-from monitor.backbone.architectures import ARCHITECTURES
-from monitor.backbone.ncnn_engine import NcnnBackbone, open_ncnn
-from monitor.backbone.tail import Tail, tail_mark, without_tail
-from monitor.classifier import SMALLEST_NORM, Head
 from monitor.core.domain import TrapwatchError
 from monitor.images.decode import DecodeRules, decode
+from monitor.model.backbone import INPUT_SIZES, LAYOUTS, BackboneOptions
+from monitor.model.backbone.architectures import ARCHITECTURES
+from monitor.model.backbone.ncnn_engine import NcnnBackbone, open_ncnn
+from monitor.model.backbone.tail import Tail, tail_mark, without_tail
+from monitor.model.head import SMALLEST_NORM, Head
 
 GRID = 28  # rows and columns of a map: those of the finest block
 KEPT_MAPS = 8  # pictures whose block outputs (1.3 MB each) stay for another species

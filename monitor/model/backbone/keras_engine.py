@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import (
+from monitor.model.backbone import (
     CLOSED,
     MAP_CELLS,
     BackboneError,
@@ -24,19 +24,19 @@ from monitor.backbone import (
     check_pictures,
     usable_threads,
 )
-from monitor.backbone.architectures import VGG16, Architecture, architecture_of
-from monitor.backbone.keras_network import (
+from monitor.model.backbone.architectures import VGG16, Architecture, architecture_of
+from monitor.model.backbone.keras_network import (
     INPUT_SIZE,
     build_network,
     from_block,
     precision_of,
     with_map,
 )
-from monitor.backbone.keras_runtime import Forward, Runtime, open_runtime
-from monitor.backbone.spare import DeviceLost
-from monitor.backbone.tail import first_block_of_maps, frozen_length
-from monitor.backbone.weight_files import Arrays
-from monitor.backbone.weights import layout_of_weights, load_weights
+from monitor.model.backbone.keras_runtime import Forward, Runtime, open_runtime
+from monitor.model.backbone.spare import DeviceLost
+from monitor.model.backbone.tail import first_block_of_maps, frozen_length
+from monitor.model.backbone.weight_files import Arrays
+from monitor.model.backbone.weights import layout_of_weights, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _last_line(error: BaseException) -> str:
 
 
 class KerasBackbone:
-    """An opened VGG. See monitor.backbone.Backbone for the interface."""
+    """An opened VGG. See monitor.model.backbone.Backbone for the interface."""
 
     input_size = INPUT_SIZE
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import BackboneError
-from monitor.backbone.architectures import VGG16, Architecture
+from monitor.model.backbone import BackboneError
+from monitor.model.backbone.architectures import VGG16, Architecture
 from monitor.system.files import write_whole
 
 Arrays = dict[str, NDArray[np.float32]]

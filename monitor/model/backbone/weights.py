@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.backbone import BackboneError, FeatureLayout, layout_of
-from monitor.backbone.architectures import VGG16, Architecture, fingerprint_of
-from monitor.backbone.quiet import import_keras
-from monitor.backbone.weight_files import (
+from monitor.model.backbone import BackboneError, FeatureLayout, layout_of
+from monitor.model.backbone.architectures import VGG16, Architecture, fingerprint_of
+from monitor.model.backbone.quiet import import_keras
+from monitor.model.backbone.weight_files import (
     Arrays,
     WeightsMismatch,
     WeightsMissing,

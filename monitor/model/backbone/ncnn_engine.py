@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import (
+from monitor.model.backbone import (
     BackboneError,
     BackboneOptions,
     FeatureLayout,
@@ -24,11 +24,11 @@ from monitor.backbone import (
     layout_of,
     usable_threads,
 )
-from monitor.backbone.architectures import VGG16, Architecture, architecture_of
-from monitor.backbone.ncnn_files import cached_imagenet, parts_of, write_parts, write_tail
-from monitor.backbone.ncnn_stack import ConvStack, Floats
-from monitor.backbone.tail import Tail, check_fits, first_block_of_maps, frozen_length
-from monitor.backbone.weights import layout_of_weights, load_weights
+from monitor.model.backbone.architectures import VGG16, Architecture, architecture_of
+from monitor.model.backbone.ncnn_files import cached_imagenet, parts_of, write_parts, write_tail
+from monitor.model.backbone.ncnn_stack import ConvStack, Floats
+from monitor.model.backbone.tail import Tail, check_fits, first_block_of_maps, frozen_length
+from monitor.model.backbone.weights import layout_of_weights, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _not_written(scratch: Path, error: OSError) -> BackboneError:
 
 
 class NcnnBackbone:
-    """An opened VGG. See monitor.backbone.Backbone for the interface."""
+    """An opened VGG. See monitor.model.backbone.Backbone for the interface."""
 
     input_size = INPUT_SIZE
 

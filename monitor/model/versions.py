@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monitor.backbone import layout_of
-from monitor.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
-from monitor.classifier import Head
 from monitor.core.domain import TrapwatchError
-from monitor.head_file import head_bytes, head_from_bytes
+from monitor.model.backbone import layout_of
+from monitor.model.backbone.tail import MAX_TAIL_BYTES, Tail, TailError, without_tail
+from monitor.model.head import Head
+from monitor.model.head_file import head_bytes, head_from_bytes
 from monitor.system.files import make_folder, sync
 
 HEAD_FILE = "head.safetensors"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import INPUT_SIZES
+from monitor.model.backbone import INPUT_SIZES
 
 GROUP = 64
 TOLERANCE = 0.05  # of the largest mean of a block; bfloat16 is off by less than 0.01

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from monitor.backbone import BackboneError
+from monitor.model.backbone import BackboneError
 
 _URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 

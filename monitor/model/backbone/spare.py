@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import Backbone, BackboneError, BackboneOptions, FeatureLayout
+from monitor.model.backbone import Backbone, BackboneError, BackboneOptions, FeatureLayout
 
 log = logging.getLogger(__name__)
 

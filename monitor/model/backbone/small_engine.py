@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from monitor.backbone import CLOSED, BackboneError, FeatureLayout, check_images, layout_of
+from monitor.model.backbone import CLOSED, BackboneError, FeatureLayout, check_images, layout_of
 
 Floats = NDArray[np.float32]
 

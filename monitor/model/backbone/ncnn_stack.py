@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.backbone import CLOSED, BackboneError
-from monitor.backbone.architectures import VGG16, Architecture
-from monitor.backbone.ncnn_files import Part, param_text, parts_of
-from monitor.backbone.weights import MEAN_RGB
+from monitor.model.backbone import CLOSED, BackboneError
+from monitor.model.backbone.architectures import VGG16, Architecture
+from monitor.model.backbone.ncnn_files import Part, param_text, parts_of
+from monitor.model.backbone.weights import MEAN_RGB
 
 Floats = NDArray[np.float32]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from monitor.backbone import INPUT_SIZES, Backbone, BackboneOptions
-from monitor.backbone.trial import remembered
 from monitor.core.config import Settings
 from monitor.images.decode import DecodeRules
+from monitor.model.backbone import INPUT_SIZES, Backbone, BackboneOptions
+from monitor.model.backbone.trial import remembered
 
 
 def decode_rules(settings: Settings) -> DecodeRules:
