@@ -24,7 +24,6 @@ from monitor.core.config.station import Disk
 from monitor.core.domain import ModelState
 from monitor.core.rest import KINDS_OF_WORK, Rest
 from monitor.doctor import examine
-from monitor.feature_maps import MapStore
 from monitor.images.picture_folder import PictureFolder
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
@@ -44,6 +43,7 @@ from monitor.status import status_lines, status_of
 from monitor.system.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
 from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.training.bench import Bench, open_maps
+from monitor.training.feature_maps import MapStore
 from monitor.training_job import Resting, TrainingProcess, train_now
 
 OK, LOW, FULL = DiskState.OK, DiskState.LOW, DiskState.FULL

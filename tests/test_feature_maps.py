@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.feature_maps import MapStore
+from monitor.training.feature_maps import MapStore
 
 SHAPE = (2, 3, 4)
 

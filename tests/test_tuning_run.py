@@ -17,9 +17,9 @@ from faults.drill import Drill, Zygote
 
 from monitor.core.domain import utc_now
 from monitor.demo.world import WorldPlan, plan, write_world
-from monitor.feature_maps import FOLDER
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelStore
+from monitor.training.feature_maps import FOLDER
 from monitor.training.views import AS_IT_IS, MIRRORED, view_of
 
 pytestmark = [

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from monitor.core.config import Settings
 from monitor.core.domain import ModelState
-from monitor.feature_maps import FOLDER as MAPS_FOLDER
 from monitor.images.pictures import PICTURES_FOLDER
 from monitor.keeping.backup_places import folder_of, mark_of
 from monitor.keeping.backups import spare
@@ -28,6 +27,7 @@ from monitor.station import Station
 from monitor.system.disk import DiskGuard, DiskState, Room
 from monitor.system.locks import TRAINING_LOCK_NAME, is_held
 from monitor.system.systemd import notify
+from monitor.training.feature_maps import FOLDER as MAPS_FOLDER
 
 logger = logging.getLogger(__name__)
 

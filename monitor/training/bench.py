@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 from monitor.core.config import Training
-from monitor.feature_maps import FOLDER, MapStore
 from monitor.images.decode import DecodeRules
 from monitor.images.frame_reader import ReadFrame
 from monitor.log.features import FeatureStore
@@ -19,6 +18,7 @@ from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open
 from monitor.model.backbone.tail import MAP_SHAPES, Tail
 from monitor.system.reading import read_verified
 from monitor.training.dataset import Plan
+from monitor.training.feature_maps import FOLDER, MapStore
 from monitor.training.finetune import FEWEST_EPOCHS, NotTuned
 from monitor.training.views import AS_IT_IS, MOST_VIEWS, MapName, Wanted, fill_maps
 

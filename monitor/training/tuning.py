@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from monitor.feature_maps import MapStore
 from monitor.log.features import as_kept
 from monitor.log.learning import LabelledMedia
 from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
@@ -25,6 +24,7 @@ from monitor.model.head import softmax
 from monitor.training.bench import TRIED, Bench, fill, must_be_there, open_maps
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.dataset import Dataset, Plan, build_dataset
+from monitor.training.feature_maps import MapStore
 from monitor.training.finetune import Course, Lesson, NotTuned, Tuned, fine_tune
 from monitor.training.folds import make_folds
 from monitor.training.head import (

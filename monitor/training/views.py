@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from monitor.feature_maps import MapStore
 from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.images.frame_reader import ReadFrame
 from monitor.log.media import PendingMedia
 from monitor.model.backbone import MapBackbone
 from monitor.system.reading import read_verified
+from monitor.training.feature_maps import MapStore
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
