@@ -28,12 +28,12 @@ import sqlalchemy
 
 from monitor.core.config import Watch
 from monitor.core.domain import shown_path
-from monitor.deployments import Deployments
 from monitor.images.decode import DecodeRules
-from monitor.intake import Intake
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
-from monitor.watch import Watcher, monotonic
+from monitor.pipeline.deployments import Deployments
+from monitor.pipeline.intake import Intake
+from monitor.pipeline.watch import Watcher, monotonic
 
 FRAMES = Path(__file__).parents[2] / "shared" / "data" / "camera-traps"
 FILES_PER_FOLDER = 1000

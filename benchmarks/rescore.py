@@ -42,7 +42,7 @@ from monitor.log.features import FeatureStore
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog
 from monitor.model.head import Head
-from monitor.pipeline import Pipeline
+from monitor.pipeline.classify import Pipeline
 
 LAYOUT, SIZE = "vgg16-avg345/1", 1280
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

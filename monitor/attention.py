@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from monitor.core.rest import INTAKE
-from monitor.folders.places import Place
+from monitor.pipeline.places import Place
 from monitor.station import Station
 from monitor.system.workers import Worker
 

@@ -13,7 +13,6 @@ from monitor.core.clocks import clock_problem
 from monitor.core.config import ConfigError, Settings, sqlite_path
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now
-from monitor.deployments import read_deployments
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.classifier_checks import look_at_backbone, look_at_model, look_at_weights
 from monitor.health.file_modes import too_open
@@ -21,6 +20,7 @@ from monitor.health.log_checks import look_at_backups, look_at_journal, look_at_
 from monitor.health.verdict import Level, health_of, heartbeat_words, told_of
 from monitor.log.engine import LogError, choose_sqlite, file_system_of
 from monitor.log.species_log import open_log
+from monitor.pipeline.deployments import read_deployments
 from monitor.system.disk import DiskGuard, DiskState
 from monitor.system.limited import Hangs, limited
 from monitor.system.locks import LOCK_NAME, is_held

@@ -12,6 +12,7 @@ from monitor.effort.outages import propose_outages
 from monitor.keeping.backing_up import keep_backups
 from monitor.keeping.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
 from monitor.keeping.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
+from monitor.pipeline.watch import stamp_of
 from monitor.resources.cleaning import (
     CLEANING_SECONDS,
     ROTATION_SECONDS,
@@ -21,7 +22,6 @@ from monitor.resources.cleaning import (
 from monitor.resources.power import LOOK_SECONDS, tend_power
 from monitor.station import Station
 from monitor.system.memory import GIVING_SECONDS, give_back
-from monitor.watch import stamp_of
 
 HOUSEKEEPING_SECONDS = 3600.0
 HISTORY_PAGE = 2000

@@ -17,13 +17,8 @@ import numpy.typing as npt
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, Rest
-from monitor.deployments import DeploymentRow, Deployments, read_deployments
-from monitor.folders.caution import Caution
-from monitor.folders.places import Place, merged, threads_of
 from monitor.images.frame_reader import frame_reader
-from monitor.intake import Intake
 from monitor.keeping.label_journal import keep_journal
-from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.timeline import EVENT_GAP_KEY
@@ -39,10 +34,15 @@ from monitor.model.backbone.spare import WithSpare, gpu_gone
 from monitor.model.backbone.tail import Tail
 from monitor.model.options import backbone_options, decode_rules, engine_facts
 from monitor.model.versions import ModelStore
-from monitor.pipeline import Pipeline
+from monitor.pipeline.classify import Pipeline
+from monitor.pipeline.deployments import DeploymentRow, Deployments, read_deployments
+from monitor.pipeline.intake import Intake
+from monitor.pipeline.live import LiveModel
+from monitor.pipeline.places import Place, merged, threads_of
+from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.watch import Found, stamp_of
 from monitor.system.disk import MEGABYTE, DiskGuard
 from monitor.system.reads import Patience
-from monitor.watch import Found, stamp_of
 
 if TYPE_CHECKING:
     from monitor.training.bench import Bench

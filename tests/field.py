@@ -16,19 +16,19 @@ from PIL import Image
 
 from monitor.core.config import Watch
 from monitor.core.domain import ModelState
-from monitor.deployments import Deployments
-from monitor.folders.scan import Found, stamp_of
 from monitor.images.decode import DecodeRules
-from monitor.intake import Intake
-from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone, BackboneOptions, layout_of, open_backbone
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import Head
 from monitor.model.versions import ModelStore
-from monitor.pipeline import Pipeline
-from monitor.watch import Watcher
+from monitor.pipeline.classify import Pipeline
+from monitor.pipeline.deployments import Deployments
+from monitor.pipeline.intake import Intake
+from monitor.pipeline.live import LiveModel
+from monitor.pipeline.scan import Found, stamp_of
+from monitor.pipeline.watch import Watcher
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RULES = DecodeRules(size=64)

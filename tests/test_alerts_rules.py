@@ -17,10 +17,10 @@ from monitor.alerts.watching import GATHERED, STATE_KEY, forget_old_alerts, look
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
 from monitor.core.silence import Outage, OutageState
-from monitor.deployments import DeploymentRow
 from monitor.log.alerts import AlertRow
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.pipeline.deployments import DeploymentRow
 
 NOW = datetime(2027, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -14,8 +14,8 @@ from monitor import attention
 from monitor.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
 from monitor.core.config import load_settings
 from monitor.core.domain import FileStamp
-from monitor.folders.places import Place, merged
-from monitor.folders.scan import Found
+from monitor.pipeline.places import Place, merged
+from monitor.pipeline.scan import Found
 from monitor.station import Station
 
 

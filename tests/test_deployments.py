@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.config import ConfigError
-from monitor.deployments import DeploymentRow, Deployments, compile_pattern, read_deployments
+from monitor.pipeline.deployments import (
+    DeploymentRow,
+    Deployments,
+    compile_pattern,
+    read_deployments,
+)
 
 ROOT = Path("/frames")
 BERLIN = ZoneInfo("Europe/Berlin")

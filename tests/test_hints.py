@@ -12,8 +12,8 @@ import pytest
 from field import Field, jpeg
 from watchdog.observers import Observer
 
-import monitor.folders.hints as hints_page
-from monitor.folders.hints import CHECK_SECONDS, LIMIT_CHECK_SECONDS, Hints
+import monitor.pipeline.filesystem_events as hints_page
+from monitor.pipeline.filesystem_events import CHECK_SECONDS, LIMIT_CHECK_SECONDS, Hints
 
 
 @pytest.fixture

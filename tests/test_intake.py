@@ -14,11 +14,11 @@ from field import NOW, Camp, Field, jpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import monitor.intake as intake_page
+import monitor.pipeline.intake as intake_page
 import monitor.system.reading as reading_page
 from monitor.core.domain import FileStamp
-from monitor.folders.scan import Found, stamp_of
-from monitor.intake import Missed
+from monitor.pipeline.intake import Missed
+from monitor.pipeline.scan import Found, stamp_of
 from monitor.system.reading import read_content, read_verified
 
 

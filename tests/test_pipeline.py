@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
-import monitor.lanes as lanes_page
-import monitor.rescoring as rescoring_page
+import monitor.pipeline.lanes as lanes_page
+import monitor.pipeline.rescoring as rescoring_page
 from monitor.core.domain import Observation
 
 DAYS = [f"202605{day:02d}_120000.jpg" for day in range(1, 29)]

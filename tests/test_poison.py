@@ -14,14 +14,14 @@ from faults.drill import Drill, draw_frame, fill
 from faults.losses import losses
 from faults.systemd import wait_until
 
-from monitor.folders.caution import CAREFUL_READS, READING_KEY, Caution
-from monitor.folders.scan import stamp_of
-from monitor.folders.tasting import CannotTell, death_of
 from monitor.images.decode import DecodeRules
 from monitor.images.pictures import PictureMissing, Pictures
 from monitor.log.engine import LogError
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.pipeline.quarantine import CAREFUL_READS, READING_KEY, Caution
+from monitor.pipeline.scan import stamp_of
+from monitor.pipeline.tasting import CannotTell, death_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RULES = DecodeRules(size=64)
@@ -104,8 +104,8 @@ def test_without_the_trial_it_would_die_for_ever(drill: Drill, deadly: Path) -> 
     """The negative control of the test above."""
     put(drill, "deadly.jpg", b"DEADLY-DECODE")
     code = (
-        "import sys, monitor.folders.caution\n"
-        "monitor.folders.caution.Caution.objection = lambda caution, paths: None\n"
+        "import sys, monitor.pipeline.quarantine\n"
+        "monitor.pipeline.quarantine.Caution.objection = lambda caution, paths: None\n"
         f"sys.argv = ['trapwatch', 'run', '--once', '--config', {str(drill.config)!r}]\n"
         "from monitor.cli import main\nmain()"
     )

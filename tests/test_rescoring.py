@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logbook import frames, predict, publish, rows, say
 
-import monitor.rescoring as page
+import monitor.pipeline.rescoring as page
 from monitor.core.domain import Prediction
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
@@ -22,7 +22,7 @@ from monitor.log.said import Said
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import answers
-from monitor.rescoring import LEAST_PAGE, MOST_PAGE, WRITE_SECONDS, next_size, said_of
+from monitor.pipeline.rescoring import LEAST_PAGE, MOST_PAGE, WRITE_SECONDS, next_size, said_of
 from monitor.status import _rescoring, _rescoring_line
 
 HISTORY = (

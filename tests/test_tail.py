@@ -32,7 +32,7 @@ from monitor.model.backbone.tail import Tail
 from monitor.model.head import Head
 from monitor.model.options import backbone_options
 from monitor.model.versions import TAIL_FILE
-from monitor.pipeline import Pipeline
+from monitor.pipeline.classify import Pipeline
 from monitor.station import Station
 
 BASE = layout_of("vgg16")

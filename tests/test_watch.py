@@ -13,12 +13,12 @@ from field import Field, jpeg, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-import monitor.folders.hints as hints_page
-import monitor.watch as watch_page
+import monitor.pipeline.filesystem_events as hints_page
+import monitor.pipeline.watch as watch_page
 from monitor.core.domain import FileStamp
-from monitor.folders.hints import Hint
 from monitor.log.media import KnownFile
-from monitor.watch import Watcher, is_settled, needs_intake
+from monitor.pipeline.filesystem_events import Hint
+from monitor.pipeline.watch import Watcher, is_settled, needs_intake
 
 STAMP = FileStamp(10, 20)
 

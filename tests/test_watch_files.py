@@ -10,10 +10,10 @@ import socket
 import pytest
 from field import Camp, Field, jpeg, snapshot
 
-import monitor.intake as intake_page
+import monitor.pipeline.intake as intake_page
 from monitor.core.domain import shown_path
-from monitor.folders.hints import Hint
-from monitor.folders.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
+from monitor.pipeline.filesystem_events import Hint
+from monitor.pipeline.scan import MOST_KINDS, MOST_PROBLEMS, Scan, is_helper
 
 
 def failing_open(monkeypatch, ending: str, number: int):

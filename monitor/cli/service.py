@@ -79,7 +79,7 @@ def check(config: ConfigOption = None) -> None:
     """
     settings = read_settings(config, thorough=True)
     if settings.deployments.file is not None:
-        from monitor.deployments import read_deployments
+        from monitor.pipeline.deployments import read_deployments
 
         read_deployments(settings.deployments.file, settings.station.zone)
     note(f"{settings.source}: good")

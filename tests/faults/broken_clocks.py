@@ -13,7 +13,7 @@ from typing import Any
 
 from monitor import scheduler, service, training_job
 from monitor.cli import main
-from monitor.folders import places
+from monitor.pipeline import places
 
 
 def break_settle() -> None:

@@ -12,8 +12,8 @@ import sys
 
 from monitor import attention
 from monitor.cli import main
-from monitor.folders import places
-from monitor.folders.scan import stamp_of
+from monitor.pipeline import places
+from monitor.pipeline.scan import stamp_of
 from monitor.system import reads as patience
 from monitor.system.reading import Content
 

@@ -14,8 +14,8 @@ import yaml
 from monitor.alerts.channels import channels_of
 from monitor.core.config import ConfigError, Settings, load_settings
 from monitor.core.domain import TrapwatchError
-from monitor.deployments import compile_pattern
 from monitor.model.options import backbone_options, decode_rules
+from monitor.pipeline.deployments import compile_pattern
 
 from .drill import Drill
 from .mutate import mutate

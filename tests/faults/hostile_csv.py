@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo
 
 from monitor.core.config import load_settings
 from monitor.core.domain import How, TrapwatchError, utc_now
-from monitor.deployments import COLUMNS as DEPLOYMENTS
-from monitor.deployments import read_deployments
 from monitor.exchange import labels as labels_page
 from monitor.exchange import species as species_page
 from monitor.exchange.labels import ImportFailed, ImportReport, LabelRow, import_labels, rows_of_csv
 from monitor.exchange.species import SpeciesReport, import_species
 from monitor.log.species_log import SpeciesLog
+from monitor.pipeline.deployments import COLUMNS as DEPLOYMENTS
+from monitor.pipeline.deployments import read_deployments
 from monitor.station import Station
 
 from .drill import COLOURS, Drill, fill

@@ -16,10 +16,10 @@ from PIL import Image
 
 from monitor.core.config import load_settings
 from monitor.core.domain import Metadata, TimeSource, iso_utc
-from monitor.folders.scan import Found, stamp_of
 from monitor.images import metadata as metadata_page
 from monitor.images.decode import DecodeRules, ImageRejected, decode, dimensions, shrink
 from monitor.images.metadata import read_metadata, to_utc
+from monitor.pipeline.scan import Found, stamp_of
 from monitor.station import Station
 
 from .drill import Drill

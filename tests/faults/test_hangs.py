@@ -22,15 +22,15 @@ from .systemd import wait_until
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 IMPATIENT = """
-import monitor.attention, monitor.system.reads, monitor.folders.places
+import monitor.attention, monitor.system.reads, monitor.pipeline.places
 monitor.attention.WATCH_HANGS_SECONDS = 1.0
 monitor.attention.DISK_HANGS_SECONDS = 1.0
 monitor.system.reads.READ_SECONDS = 1.0
-monitor.folders.places.PROBE_SECONDS = 1.0
+monitor.pipeline.places.PROBE_SECONDS = 1.0
 """
 ONE_THREAD_FOR_ALL = """
 import threading
-from monitor.folders.places import Place
+from monitor.pipeline.places import Place
 lock, step = threading.Lock(), Place.step
 def in_turn(place):
     with lock:

@@ -19,12 +19,12 @@ from datetime import datetime
 from typing import Any
 
 from monitor.core.domain import FileStamp, shown_path
-from monitor.folders.scan import stamp_of
-from monitor.folders.tasting import death_of
 from monitor.images.decode import DecodeRules
 from monitor.log.engine import LogError
 from monitor.log.poison import CONDEMNED, DeadlyFile
 from monitor.log.species_log import SpeciesLog
+from monitor.pipeline.scan import stamp_of
+from monitor.pipeline.tasting import death_of
 
 logger = logging.getLogger(__name__)
 

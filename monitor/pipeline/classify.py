@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.core.domain import shown_path
-from monitor.folders.caution import Caution
 from monitor.images.decode import DecodeRules
-from monitor.lanes import Frame, Lanes
-from monitor.live import LiveModel
 from monitor.log.features import FeatureStore
 from monitor.log.media import BatchResult, PendingMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone
 from monitor.model.backbone.tail import Tail, without_tail
 from monitor.model.head import predict
-from monitor.rescoring import Rescoring, Speaker
+from monitor.pipeline.lanes import Frame, Lanes
+from monitor.pipeline.live import LiveModel
+from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.rescoring import Rescoring, Speaker
 from monitor.system.reads import Patience
 
 logger = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from monitor.core.domain import FileStamp
-from monitor.folders.scan import stamp_of
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
 from monitor.model.backbone.tail import Tail, without_tail
 from monitor.model.head import Head
 from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelError, ModelStore, ModelUnreadable
+from monitor.pipeline.scan import stamp_of
 
 logger = logging.getLogger(__name__)
 

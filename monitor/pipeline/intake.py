@@ -13,13 +13,13 @@ from enum import Enum
 from zoneinfo import ZoneInfo
 
 from monitor.core.domain import shown_path
-from monitor.deployments import Deployments
-from monitor.folders.caution import Caution
-from monitor.folders.scan import Found
 from monitor.images.decode import DecodeRules, ImageRejected, dimensions
 from monitor.images.metadata import read_metadata, to_utc
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
+from monitor.pipeline.deployments import Deployments
+from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.scan import Found
 from monitor.system.limited import Hangs
 from monitor.system.reading import MAX_FILE_BYTES, Content
 from monitor.system.reads import Patience

@@ -12,11 +12,11 @@ from typing import Any
 
 from monitor.core.config import Watch
 from monitor.core.domain import shown_path
-from monitor.folders.scan import Found, stamp_of
-from monitor.intake import Intake
 from monitor.log.species_log import SpeciesLog
+from monitor.pipeline.intake import Intake
+from monitor.pipeline.scan import Found, stamp_of
+from monitor.pipeline.watch import Watcher, monotonic
 from monitor.system.reads import mount_of
-from monitor.watch import Watcher, monotonic
 
 PROBE_SECONDS = 30.0
 """So often a folder that hangs is looked at anew."""

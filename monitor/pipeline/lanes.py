@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.core.domain import FileStamp, shown_path
-from monitor.folders.caution import Caution
 from monitor.images.decode import DecodeRules, ImageRejected, decode
 from monitor.log.features import FeatureStore, as_kept
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone
 from monitor.model.backbone.tail import Tail
+from monitor.pipeline.quarantine import Caution
 from monitor.system.reading import read_verified
 from monitor.system.reads import Patience
 from monitor.system.workers import Doing

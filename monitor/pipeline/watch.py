@@ -16,8 +16,9 @@ from itertools import islice
 
 from monitor.core.config import Watch
 from monitor.core.domain import FileStamp
-from monitor.folders.hints import Hint, Hints
-from monitor.folders.scan import (
+from monitor.log.media import KnownFile
+from monitor.pipeline.filesystem_events import Hint, Hints
+from monitor.pipeline.scan import (
     At,
     Found,
     Scan,
@@ -26,7 +27,6 @@ from monitor.folders.scan import (
     is_image,
     stamp_of,
 )
-from monitor.log.media import KnownFile
 
 __all__ = ["Found", "Watcher", "is_settled", "monotonic", "needs_intake", "stamp_of"]
 
