@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.charts.paper import Chart, svg
+from monitor.report.charts.paper import Chart, svg
 from monitor.training.evaluate import Evaluation, evaluate
 from monitor.training.plots import ConfusionMatrix, RecallBySpecies, Reliability
 

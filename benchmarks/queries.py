@@ -20,10 +20,10 @@ from typing import Any
 import bench
 from fill_log import fill
 
-from monitor.event_walk import events
 from monitor.log.engine import choose_sqlite
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog
+from monitor.review.event_walk import events
 from monitor.review.turns import order_queue
 
 LIMIT_SECONDS = 0.3

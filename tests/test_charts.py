@@ -22,16 +22,6 @@ from hypothesis import strategies as st
 from logbook import DAWN, GAP, NOW, frames, item, predict, publish, say, take_in
 from PIL import Image
 
-from monitor.charts import paper
-from monitor.charts.accumulation import accumulation, mao_tau
-from monitor.charts.activity import activity, concentration, kernel_density
-from monitor.charts.catalogue import NAMES, Choice, chart
-from monitor.charts.choice import effort
-from monitor.charts.kept import KeptDetections
-from monitor.charts.learning import learning_curve
-from monitor.charts.over_time import OTHER_SPECIES, over_time
-from monitor.charts.places import places_map
-from monitor.charts.sun import night
 from monitor.core.domain import BLANK, UNKNOWN, ModelState, Observation
 from monitor.core.events import summarise
 from monitor.log import detections as scan
@@ -39,6 +29,16 @@ from monitor.log.detected import Detections, Place
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
+from monitor.report.charts import paper
+from monitor.report.charts.accumulation import accumulation, mao_tau
+from monitor.report.charts.activity import activity, concentration, kernel_density
+from monitor.report.charts.catalogue import NAMES, Choice, chart
+from monitor.report.charts.choice import effort
+from monitor.report.charts.kept import KeptDetections
+from monitor.report.charts.learning import learning_curve
+from monitor.report.charts.over_time import OTHER_SPECIES, over_time
+from monitor.report.charts.places import places_map
+from monitor.report.charts.sun import night
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -708,9 +708,9 @@ def test_charts_may_be_drawn_by_several_threads_at_once(season: Detections) -> N
 
 def test_drawing_needs_no_pyplot_and_the_numbers_need_no_matplotlib() -> None:
     script = (
-        "import sys; from monitor.charts.catalogue import chart"
+        "import sys; from monitor.report.charts.catalogue import chart"
         "; assert 'matplotlib' not in sys.modules"
-        "; from monitor.charts import paper; from monitor.charts.learning import learning_curve"
+        "; from monitor.report.charts import paper; from monitor.report.charts.learning import learning_curve"
         "; paper.svg(learning_curve([])); assert 'matplotlib' in sys.modules"
         "; assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -13,9 +13,9 @@ from drawn import dangers, texts
 from logbook import NOW, fill, frames, say
 from starlette.testclient import TestClient
 
-from monitor.charts.catalogue import NAMES
-from monitor.charts.kept import KeptDetections
 from monitor.core.config import load_settings
+from monitor.report.charts.catalogue import NAMES
+from monitor.report.charts.kept import KeptDetections
 from monitor.web.app import create_app
 from monitor.web.parts import Parts, open_parts
 

@@ -12,14 +12,14 @@ import pytest
 from logbook import DAWN, NOW, fill, frames, item, predict, publish, say, take_in
 from starlette.testclient import TestClient
 
-from monitor import event_walk
 from monitor.cli.app import app as commands
 from monitor.core.config import load_settings
 from monitor.core.csv_rows import safe
 from monitor.core.domain import Observation, utc_now
-from monitor.event_walk import event_page, events
 from monitor.log.filters import BrowseFilter
 from monitor.log.media import BatchResult
+from monitor.review import event_walk
+from monitor.review.event_walk import event_page, events
 from monitor.web.accounts import Role
 from monitor.web.app import create_app
 from monitor.web.parts import Parts, open_parts

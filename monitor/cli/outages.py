@@ -11,9 +11,9 @@ from monitor.cli.app import ByOption, ConfigOption, JsonOption, UsageError, read
 from monitor.cli.deployments import NameArgument, deployments, moment, shown, writable
 from monitor.core.domain import How, utc_now
 from monitor.core.silence import Outage, OutageState, Reason
-from monitor.effort.camera_days import outage_document
 from monitor.log.deployment_acts import UNCHANGED
 from monitor.log.species_log import open_log
+from monitor.report.camera_days import outage_document
 from monitor.system.console import note, print_json, print_table
 
 outage = typer.Typer(no_args_is_help=True, help="When cameras did not watch, and why.")

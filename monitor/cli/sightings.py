@@ -23,9 +23,9 @@ from monitor.core.config import Settings
 from monitor.core.csv_rows import SIGHTING_COLUMNS, write_rows
 from monitor.core.domain import Sighting, shown_path
 from monitor.core.events import EventSighting
-from monitor.event_walk import events as events_of
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import open_log
+from monitor.review.event_walk import events as events_of
 from monitor.system.console import note, print_json, print_json_rows, print_table
 
 TABLE_ROWS = 50

@@ -10,18 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor.charts import paper
-from monitor.charts.catalogue import NAMES, Choice, chart
-from monitor.charts.places import Map
 from monitor.core.config import Settings
 from monitor.core.days import per_hundred_days
 from monitor.core.domain import TrapwatchError, iso_utc
 from monitor.core.privacy import PrivateSpecies
-from monitor.effort.camera_days import watched_days
-from monitor.effort.silent_deployments import silent_deployments
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
+from monitor.report.camera_days import watched_days
+from monitor.report.charts import paper
+from monitor.report.charts.catalogue import NAMES, Choice, chart
+from monitor.report.charts.places import Map
 from monitor.report.frames import BestFrames, best_frames
+from monitor.report.silent_deployments import silent_deployments
 from monitor.report.tables import came_in, deployment_lines, period_words, species_lines
 from monitor.system.files import write_whole
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from monitor.charts.choice import top_species
 from monitor.core.config import Settings
 from monitor.core.domain import Sighting, Source
 from monitor.core.privacy import hides
@@ -16,6 +15,7 @@ from monitor.images.pictures import PICTURES_FOLDER, PictureMissing, Pictures
 from monitor.log.detected import Detections
 from monitor.log.species_log import SpeciesLog
 from monitor.model.options import decode_rules
+from monitor.report.charts.choice import top_species
 
 MOST_SPECIES = 12
 FRAMES_A_SPECIES = 3

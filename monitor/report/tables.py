@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from monitor.charts.choice import effort, top_species
 from monitor.core.domain import BLANK, UNKNOWN
 from monitor.log.detected import NOTHING_SAID, Detections
+from monitor.report.charts.choice import effort, top_species
 
 EPOCH = datetime(1970, 1, 1)
 

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from monitor.charts.paper import Chart, png, svg
 from monitor.model.versions import MISTAKES_FILE
+from monitor.report.charts.paper import Chart, png, svg
 from monitor.training.curves import ByLabels, Epochs, Strengths
 from monitor.training.evaluate import Evaluation
 from monitor.training.plots import ConfusionMatrix, RecallBySpecies, Reliability

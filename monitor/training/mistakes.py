@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from monitor.charts.paper import INK, QUIET, plain
 from monitor.core.config import Settings
 from monitor.core.privacy import PrivateSpecies
 from monitor.images.decode import DecodeRules, ImageRejected, shrink
@@ -23,6 +22,7 @@ from monitor.images.frame_reader import ReadFrame, frame_reader
 from monitor.log.learning import LabelledMedia
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
+from monitor.report.charts.paper import INK, QUIET, plain
 from monitor.training.comparison import Answers
 
 MOST_FRAMES = 24

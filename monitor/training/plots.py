@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from monitor.charts.paper import COLOURS, QUIET, Row, legend, plain, say, whole_numbers
+from monitor.report.charts.paper import COLOURS, QUIET, Row, legend, plain, say, whole_numbers
 from monitor.training.evaluate import Evaluation, SpeciesFigures, wilson
 
 if TYPE_CHECKING:

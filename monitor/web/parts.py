@@ -10,7 +10,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from monitor.charts.kept import KeptDetections
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
 from monitor.core.privacy import PrivateSpecies
@@ -20,6 +19,7 @@ from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.activation_map import Looks
 from monitor.model.options import backbone_options, decode_rules
 from monitor.model.versions import ModelStore
+from monitor.report.charts.kept import KeptDetections
 from monitor.review.features import features_of
 from monitor.system.disk import MEGABYTE
 from monitor.web.accounts import Accounts

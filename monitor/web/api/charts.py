@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from monitor.charts import paper
-from monitor.charts.catalogue import NAMES, ChartName, Choice, chart
-from monitor.charts.paper import Chart
 from monitor.core.domain import parse_iso_utc
 from monitor.core.moments import moment_of
 from monitor.log.detected import Detections
+from monitor.report.charts import paper
+from monitor.report.charts.catalogue import NAMES, ChartName, Choice, chart
+from monitor.report.charts.paper import Chart
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Viewer
 from monitor.web.problems import Problem

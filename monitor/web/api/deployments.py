@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from monitor.core.domain import parse_iso_utc
 from monitor.core.moments import moment_of
-from monitor.effort.camera_days import deployments_of
+from monitor.report.camera_days import deployments_of
 from monitor.web.api.outages import OutageOut
 from monitor.web.parts import Here
 from monitor.web.people import Viewer

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from monitor.core.events import EventSighting
-from monitor.event_walk import event_page
+from monitor.review.event_walk import event_page
 from monitor.web.parts import Here
 from monitor.web.people import Role, Viewer
 from monitor.web.searching import NEXT, EventsPage, text_of

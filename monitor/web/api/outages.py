@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitor.core.domain import How, parse_iso_utc
 from monitor.core.moments import moment_of
 from monitor.core.silence import Outage, OutageState, Reason
-from monitor.effort.camera_days import outage_document
 from monitor.log.deployment_acts import UNCHANGED
 from monitor.log.engine import LogError
+from monitor.report.camera_days import outage_document
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of
 

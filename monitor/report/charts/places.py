@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from monitor.charts.choice import different_pairs
-from monitor.charts.paper import COLOURS, FAINT, INK, QUIET, Row, counted, plain, say
 from monitor.log.detected import Detections, Place
+from monitor.report.charts.choice import different_pairs
+from monitor.report.charts.paper import COLOURS, FAINT, INK, QUIET, Row, counted, plain, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

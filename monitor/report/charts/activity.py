@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.charts.choice import top_species
-from monitor.charts.paper import COLOURS, LINES, QUIET, Row, counted, legend, plain, say
-from monitor.charts.sun import night
 from monitor.log.detected import MINUTES_A_DAY, Detections, Integers
+from monitor.report.charts.choice import top_species
+from monitor.report.charts.paper import COLOURS, LINES, QUIET, Row, counted, legend, plain, say
+from monitor.report.charts.sun import night
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from monitor.charts.choice import top_species
-from monitor.charts.paper import (
+from monitor.log.detected import Detections, Integers
+from monitor.report.charts.choice import top_species
+from monitor.report.charts.paper import (
     COLOURS,
     HATCHES,
     OTHERS,
@@ -21,7 +22,6 @@ from monitor.charts.paper import (
     say,
     whole_numbers,
 )
-from monitor.log.detected import Detections, Integers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from monitor.charts.paper import COLOURS, QUIET, Row, counted, legend, plain, say
 from monitor.core.domain import ModelState
 from monitor.log.versions import VersionRow
+from monitor.report.charts.paper import COLOURS, QUIET, Row, counted, legend, plain, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.charts.choice import Effort, different_pairs, effort
-from monitor.charts.paper import COLOURS, INK, Row, counted, legend, say, whole_numbers
 from monitor.log.detected import Detections, Integers
+from monitor.report.charts.choice import Effort, different_pairs, effort
+from monitor.report.charts.paper import COLOURS, INK, Row, counted, legend, say, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

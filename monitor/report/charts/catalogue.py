@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from monitor.charts.accumulation import accumulation
-from monitor.charts.activity import activity
-from monitor.charts.learning import learning_curve
-from monitor.charts.over_time import over_time
-from monitor.charts.paper import Chart
-from monitor.charts.places import places_map
 from monitor.log.detected import Detections
 from monitor.log.versions import VersionRow
+from monitor.report.charts.accumulation import accumulation
+from monitor.report.charts.activity import activity
+from monitor.report.charts.learning import learning_curve
+from monitor.report.charts.over_time import over_time
+from monitor.report.charts.paper import Chart
+from monitor.report.charts.places import places_map
 
 ChartName = Literal["over_time", "activity", "accumulation", "map", "training"]
 NAMES: tuple[ChartName, ...] = get_args(ChartName)
@@ -42,7 +42,7 @@ def chart(
     versions: Sequence[VersionRow],
     choice: Choice = Choice(),
 ) -> Chart:
-    """The numbers of one chart, ready to be drawn (`monitor.charts.paper`).
+    """The numbers of one chart, ready to be drawn (`monitor.report.charts.paper`).
 
     Args:
         detections: private species left out already.
