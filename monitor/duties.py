@@ -9,10 +9,15 @@ from monitor.alerts.watching import FORGET_SECONDS, forget_old_alerts, look_for_
 from monitor.alerts.watching import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
 from monitor.effort.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
 from monitor.effort.outages import propose_outages
-from monitor.keeping.backing_up import keep_backups
-from monitor.keeping.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
-from monitor.keeping.soundness import CHECK_SECONDS, JOURNAL_SECONDS, check_soundness, keep_together
 from monitor.pipeline.watch import stamp_of
+from monitor.recovery.backing_up import keep_backups
+from monitor.recovery.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
+from monitor.recovery.soundness import (
+    CHECK_SECONDS,
+    JOURNAL_SECONDS,
+    check_soundness,
+    keep_together,
+)
 from monitor.resources.cleaning import (
     CLEANING_SECONDS,
     ROTATION_SECONDS,

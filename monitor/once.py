@@ -8,8 +8,8 @@ from collections.abc import Callable
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, resting_lines
-from monitor.keeping.soundness import keep_together
 from monitor.opening import open_station
+from monitor.recovery.soundness import keep_together
 from monitor.station import Station
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.system.processor import be_nice, take_cores

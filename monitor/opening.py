@@ -9,8 +9,8 @@ from functools import partial
 from monitor.alerts.watching import tell_of_restored_log
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
-from monitor.keeping.recovery import make_sound, note_damage
 from monitor.log.engine import LogDamaged
+from monitor.recovery.recovery import make_sound, note_damage
 from monitor.station import Station
 
 

@@ -18,10 +18,10 @@ from monitor.core.config import Settings, load_settings
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now
 from monitor.core.rest import CLASSIFY, TRAIN, resting_lines
 from monitor.duties import ALONE, DUTIES, HANG_SECONDS
-from monitor.keeping.recovery import note_damage
-from monitor.keeping.replaced_log import save_what_is_open
 from monitor.log.engine import LogError, LogReplaced
 from monitor.opening import open_station
+from monitor.recovery.recovery import note_damage
+from monitor.recovery.replaced_log import save_what_is_open
 from monitor.resources.cleaning import clean_files, open_when_there_is_room
 from monitor.resources.power import BATTERY, tend_power
 from monitor.scheduler import Ticks

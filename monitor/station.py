@@ -18,7 +18,6 @@ from monitor.core.config import Settings
 from monitor.core.domain import utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, Rest
 from monitor.images.frame_reader import frame_reader
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.timeline import EVENT_GAP_KEY
@@ -41,6 +40,7 @@ from monitor.pipeline.live import LiveModel
 from monitor.pipeline.places import Place, merged, threads_of
 from monitor.pipeline.quarantine import Caution
 from monitor.pipeline.watch import Found, stamp_of
+from monitor.recovery.label_journal import keep_journal
 from monitor.system.disk import MEGABYTE, DiskGuard
 from monitor.system.reads import Patience
 

@@ -16,12 +16,12 @@ from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.core.domain import iso_utc, parse_iso_utc, utc_now
 from monitor.core.rest import resting_lines
 from monitor.health.verdict import health_of
-from monitor.keeping.backups import STATE as BACKUP
-from monitor.keeping.backups import backup_lines
 from monitor.learning import learning_lines, learning_of
 from monitor.log.runs import RunRow
 from monitor.log.species_log import SpeciesLog
 from monitor.log.versions import VersionRow
+from monitor.recovery.backups import STATE as BACKUP
+from monitor.recovery.backups import backup_lines
 from monitor.report.silent_deployments import silent_deployments
 from monitor.system.disk import DiskGuard, DiskState
 from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, is_held

@@ -16,8 +16,8 @@ from logbook import NOW, fill
 
 from monitor.__main__ import main
 from monitor.core.config import Settings, load_settings
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.label_journal import keep_journal
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

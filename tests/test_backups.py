@@ -19,10 +19,16 @@ from logbook import NOW, rows, say
 from monitor.core.config import ConfigError, load_settings
 from monitor.core.rest import BACKUP, Reason
 from monitor.doctor import examine
-from monitor.keeping import backup_places, backups
-from monitor.keeping.backing_up import keep_backups
-from monitor.keeping.backup_places import mark_of, newest_good, own_backups
-from monitor.keeping.backup_schedule import (
+from monitor.log import restore
+from monitor.log.backup import verify_backup, write_backup
+from monitor.log.backup_facts import BackupError, backups_in, facts_of
+from monitor.log.engine import choose_sqlite
+from monitor.log.restore import restore_backup
+from monitor.log.species_log import SpeciesLog
+from monitor.recovery import backup_places, backups
+from monitor.recovery.backing_up import keep_backups
+from monitor.recovery.backup_places import mark_of, newest_good, own_backups
+from monitor.recovery.backup_schedule import (
     ALWAYS_KEPT,
     FEWEST_LOOKS,
     LOOK_SECONDS,
@@ -31,13 +37,7 @@ from monitor.keeping.backup_schedule import (
     looked,
     to_drop,
 )
-from monitor.keeping.backups import STATE, back_up, spare, too_little_room
-from monitor.log import restore
-from monitor.log.backup import verify_backup, write_backup
-from monitor.log.backup_facts import BackupError, backups_in, facts_of
-from monitor.log.engine import choose_sqlite
-from monitor.log.restore import restore_backup
-from monitor.log.species_log import SpeciesLog
+from monitor.recovery.backups import STATE, back_up, spare, too_little_room
 from monitor.station import Station
 from monitor.status import status_lines, status_of
 

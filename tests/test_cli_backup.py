@@ -14,11 +14,11 @@ from test_cli import Station
 
 from monitor.core.config import load_settings
 from monitor.core.domain import utc_now
-from monitor.keeping.backups import back_up
 from monitor.log.backup_facts import station_of
 from monitor.log.engine import choose_sqlite
 from monitor.log.recovery_note import NOTE
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.backups import back_up
 from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 
 LABELS = "SELECT id, act_id, media_id FROM label ORDER BY id"

@@ -17,11 +17,11 @@ from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
 from monitor.core.domain import ModelState, Observation, RunState
 from monitor.health.verdict import HealthFacts, Level, health
-from monitor.keeping.label_journal import bring_together, catch_up
 from monitor.log.engine import LogError
 from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import HEAD_FILE, ModelDamaged, ModelStore
 from monitor.pipeline.live import LiveModel
+from monitor.recovery.label_journal import bring_together, catch_up
 from monitor.resources.cleaning import weights_to_drop
 from monitor.training.schedule import training_facts
 

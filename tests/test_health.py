@@ -28,10 +28,10 @@ from monitor.health.verdict import (
     health_of,
     heartbeat_words,
 )
-from monitor.keeping.backup_schedule import LOOK_SECONDS
-from monitor.keeping.soundness import FULL_EVERY, QUICK_EVERY
 from monitor.log.other_users import User
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.recovery.backup_schedule import LOOK_SECONDS
+from monitor.recovery.soundness import FULL_EVERY, QUICK_EVERY
 from monitor.status import status_lines, status_of
 from monitor.system.locks import LOCK_NAME, OwnerLock
 

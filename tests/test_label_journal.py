@@ -16,8 +16,11 @@ from logbook import DAWN, NOW, frames, item, publish, rows, say, take_in
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import Observation, Scope
-from monitor.keeping.journal_file import line_of, locked, read_lines, values_of
-from monitor.keeping.label_journal import (
+from monitor.log.engine import choose_sqlite
+from monitor.log.media import BatchResult
+from monitor.log.species_log import SpeciesLog
+from monitor.recovery.journal_file import line_of, locked, read_lines, values_of
+from monitor.recovery.label_journal import (
     bring_together,
     catch_up,
     damaged_lines,
@@ -26,9 +29,6 @@ from monitor.keeping.label_journal import (
     keep_journal,
     records_of,
 )
-from monitor.log.engine import choose_sqlite
-from monitor.log.media import BatchResult
-from monitor.log.species_log import SpeciesLog
 
 LABELS = (
     "SELECT a.id, a.at, a.by, a.how, a.kind, a.scope, a.request, l.id, m.sha256, l.withdraws_id,"
@@ -359,7 +359,7 @@ def test_no_journal_where_the_config_wants_none(config: Path) -> None:
 WRITER = """
 import sys; from pathlib import Path
 from monitor.core.config import load_settings; from monitor.core.domain import Observation, utc_now
-from monitor.keeping.label_journal import keep_journal; from monitor.log.species_log import open_log
+from monitor.recovery.label_journal import keep_journal; from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))
 with keep_journal(open_log(settings.database.url), settings) as log:
     for n in range(25):

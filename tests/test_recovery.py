@@ -19,11 +19,6 @@ from test_label_journal import as_older_releases_wrote_it
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import TrapwatchError
 from monitor.doctor import FAIL, examine
-from monitor.keeping import recovery
-from monitor.keeping.backups import back_up
-from monitor.keeping.label_journal import keep_journal, records_of
-from monitor.keeping.recovery import adopt_models, make_sound, note_damage
-from monitor.keeping.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.log.backup import write_backup
 from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogDamaged, LogError, choose_sqlite
@@ -32,6 +27,11 @@ from monitor.log.restore import SPARE_BYTES
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import ModelStore
 from monitor.opening import open_station
+from monitor.recovery import recovery
+from monitor.recovery.backups import back_up
+from monitor.recovery.label_journal import keep_journal, records_of
+from monitor.recovery.recovery import adopt_models, make_sound, note_damage
+from monitor.recovery.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.resources import cleaning
 from monitor.resources.cleaning import open_when_there_is_room
 from monitor.status import status_lines, status_of

@@ -10,13 +10,13 @@ from test_label_journal import as_older_releases_wrote_it, backup, journal, rest
 
 from monitor.core.config import Settings
 from monitor.core.domain import FileStamp, Observation, Scope
-from monitor.keeping.journal_file import read_lines
-from monitor.keeping.journal_lines import line_values, record_of
-from monitor.keeping.label_journal import bring_together, differences, keep_journal, records_of
-from monitor.keeping.recovery import make_sound
 from monitor.log.media import BatchResult
 from monitor.log.restore import restore_backup
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.journal_file import read_lines
+from monitor.recovery.journal_lines import line_values, record_of
+from monitor.recovery.label_journal import bring_together, differences, keep_journal, records_of
+from monitor.recovery.recovery import make_sound
 
 FACTS = (
     "SELECT m.id, m.path, m.sha256, m.size, m.width, m.height, d.name, m.event_id, m.captured_wall,"

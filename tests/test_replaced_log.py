@@ -17,15 +17,15 @@ import pytest
 from logbook import NOW, frames, item, rows, say, take_in
 
 from monitor.core.config import Settings
-from monitor.keeping import replaced_log
-from monitor.keeping.backups import back_up
-from monitor.keeping.label_journal import keep_journal
-from monitor.keeping.recovery import make_sound
-from monitor.keeping.replaced_log import save_what_is_open
-from monitor.keeping.soundness import RESTORED_STATE
 from monitor.log.backup_facts import BackupError, NoRoom, number_of
 from monitor.log.engine import LogError, LogReplaced, choose_sqlite
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery import replaced_log
+from monitor.recovery.backups import back_up
+from monitor.recovery.label_journal import keep_journal
+from monitor.recovery.recovery import make_sound
+from monitor.recovery.replaced_log import save_what_is_open
+from monitor.recovery.soundness import RESTORED_STATE
 
 needs_wal = pytest.mark.skipif(not choose_sqlite().wal, reason="this SQLite uses no WAL")
 
@@ -213,7 +213,7 @@ def test_the_copy_waits_for_a_connection_that_nobody_uses(
         if len(slept) == 3:
             used.close()
 
-    monkeypatch.setattr("monitor.keeping.replaced_log.time.sleep", sleep)
+    monkeypatch.setattr("monitor.recovery.replaced_log.time.sleep", sleep)
     save_what_is_open(opened, "it was deleted", NOW)
     assert base.with_name("trapwatch.db.was-open").exists()
     assert slept[:3] == [replaced_log.PAUSE_SECONDS] * 3

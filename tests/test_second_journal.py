@@ -19,18 +19,18 @@ from logbook import NOW, frames, rows, say
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import How
 from monitor.doctor import OK, WARN, examine
-from monitor.keeping import journal_file, journal_places
-from monitor.keeping.journal_file import locked
-from monitor.keeping.label_journal import keep_journal, records_of, write_journals
-from monitor.keeping.recovery import make_sound
-from monitor.keeping.soundness import (
+from monitor.log.species_log import SpeciesLog
+from monitor.recovery import journal_file, journal_places
+from monitor.recovery.journal_file import locked
+from monitor.recovery.label_journal import keep_journal, records_of, write_journals
+from monitor.recovery.recovery import make_sound
+from monitor.recovery.soundness import (
     check_soundness,
     faults_at_start,
     faults_of_log,
     is_check_due,
     keep_together,
 )
-from monitor.log.species_log import SpeciesLog
 from monitor.system import limited
 from monitor.system.limited import Hangs, Limited
 

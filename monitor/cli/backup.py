@@ -70,9 +70,9 @@ def restore(
 
     Example: `trapwatch restore /var/lib/trapwatch/backups/trapwatch-2026-11-26T0215Z.db`
     """
-    from monitor.keeping.backup_places import mark_of
-    from monitor.keeping.replaced_log import forget_copy
     from monitor.log.restore import drop_older_asides, restore_backup
+    from monitor.recovery.backup_places import mark_of
+    from monitor.recovery.replaced_log import forget_copy
 
     settings = read_settings(config)
     log, data = sqlite_path(settings.database.url), settings.data_directory
@@ -119,7 +119,7 @@ def _agreed(question: str) -> bool:
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from monitor.keeping.backup_places import all_backups, mark_of
+    from monitor.recovery.backup_places import all_backups, mark_of
 
     own = mark_of(settings)
     found, problems = all_backups(settings)

@@ -21,10 +21,10 @@ from monitor.cli.app import (
 from monitor.core import moments
 from monitor.core.config import Settings
 from monitor.core.domain import How, parse_iso_utc, utc_now
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.deployment_acts import Shifted
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.pipeline.deployments import read_deployments
+from monitor.recovery.label_journal import keep_journal
 from monitor.report.camera_days import deployments_of, still_proposed
 from monitor.system.console import note, print_json, print_table
 

@@ -30,8 +30,8 @@ from monitor.exchange.labels import (
     rows_of_csv,
     rows_of_folder,
 )
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.recovery.label_journal import keep_journal
 from monitor.system.console import note, print_json
 
 label = typer.Typer(no_args_is_help=True, help="Say what is in a frame; take it back; import.")

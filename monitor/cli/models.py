@@ -20,8 +20,8 @@ from monitor.cli.app import (
     who,
 )
 from monitor.core.domain import TrapwatchError, utc_now
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import open_log
+from monitor.recovery.label_journal import keep_journal
 from monitor.system.console import note, print_json, print_table, stage_bar
 
 models = typer.Typer(no_args_is_help=True, help="Model versions: look, promote, roll back.")

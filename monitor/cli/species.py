@@ -20,8 +20,8 @@ from monitor.cli.app import (
 from monitor.core.domain import How, utc_now
 from monitor.exchange.labels import ImportFailed
 from monitor.exchange.species import import_species as import_csv
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
+from monitor.recovery.label_journal import keep_journal
 from monitor.system.console import note, print_json, print_table
 
 species = typer.Typer(no_args_is_help=True, help="The station's list: names, aliases, languages.")

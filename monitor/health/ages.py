@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from monitor.core.domain import parse_iso_utc
 from monitor.health.findings import Finding, Level, Told
-from monitor.keeping.backup_schedule import LOOK_SECONDS
+from monitor.recovery.backup_schedule import LOOK_SECONDS
 
 TOO_OLD = 3
 """So many times their usual distance may go by without one."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.core.config import Settings, sqlite_path
-from monitor.keeping.backup_places import folders_of, step_in
-from monitor.keeping.journal_places import journal_paths, step_for
+from monitor.recovery.backup_places import folders_of, step_in
+from monitor.recovery.journal_places import journal_paths, step_for
 from monitor.review.features import FEATURES_FILE
 from monitor.system.limited import Hangs
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.health.check import FAIL, OK, WARN, Check
-from monitor.keeping.backup_places import all_backups, folder_of, mark_of, own_backups, step_in
-from monitor.keeping.journal_places import in_words, journal_paths, look_at, step_for
-from monitor.keeping.label_journal import damaged_lines
 from monitor.log.backup_facts import BackupFacts, facts_of
 from monitor.log.engine import HEAD, LogDamaged, LogNewer
 from monitor.log.recovery_note import read_note
 from monitor.log.species_log import open_log
+from monitor.recovery.backup_places import all_backups, folder_of, mark_of, own_backups, step_in
+from monitor.recovery.journal_places import in_words, journal_paths, look_at, step_for
+from monitor.recovery.label_journal import damaged_lines
 
 RESTORES = (
     "start the service anew: it sets the log aside and restores the newest good backup and the "

@@ -17,12 +17,12 @@ from pathlib import Path
 from monitor.core.config import Settings
 from monitor.core.domain import ModelState
 from monitor.images.pictures import PICTURES_FOLDER
-from monitor.keeping.backup_places import folder_of, mark_of
-from monitor.keeping.backups import spare
 from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow, place_among
 from monitor.opening import open_station
+from monitor.recovery.backup_places import folder_of, mark_of
+from monitor.recovery.backups import spare
 from monitor.station import Station
 from monitor.system.disk import DiskGuard, DiskState, Room
 from monitor.system.locks import TRAINING_LOCK_NAME, is_held

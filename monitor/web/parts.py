@@ -14,11 +14,11 @@ from monitor.core.config import Settings
 from monitor.core.domain import utc_now
 from monitor.core.privacy import PrivateSpecies
 from monitor.images.pictures import PICTURES_FOLDER, Pictures
-from monitor.keeping.label_journal import keep_journal
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.activation_map import Looks
 from monitor.model.options import backbone_options, decode_rules
 from monitor.model.versions import ModelStore
+from monitor.recovery.label_journal import keep_journal
 from monitor.report.charts.kept import KeptDetections
 from monitor.review.features import features_of
 from monitor.system.disk import MEGABYTE

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is
 from monitor.cli import main
 from monitor.core.domain import shown_path
 from monitor.images import decode as imaging
-from monitor.keeping import backups
 from monitor.log import media
+from monitor.recovery import backups
 
 PAUSE = 0.6
 """Between the two transactions that should be one."""
@@ -66,7 +66,7 @@ def break_refusing() -> None:
 
 HURRIED_BACKUPS = """
 import monitor.duties, monitor.service
-from monitor.keeping import backing_up
+from monitor.recovery import backing_up
 backing_up.due = lambda *_: True
 name = "backup"
 monitor.service.DUTIES = monitor.duties.DUTIES | {name: (1.0, monitor.duties.DUTIES[name][1])}

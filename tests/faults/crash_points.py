@@ -307,10 +307,10 @@ SCENARIOS: dict[str, Scenario] = {
         "twice", ("models", "rollback"), repeat_after=False
     ),
     "images.picture_folder._write": Scenario("seen", ("keep-picture", "{root}/data/pictures")),
-    "keeping.replaced_log.save_what_is_open": Scenario("labelled", ("replace-log",)),
+    "recovery.replaced_log.save_what_is_open": Scenario("labelled", ("replace-log",)),
     "log.species_log.SpeciesLog.set_side_files_aside": Scenario("labelled", ("replace-log",)),
-    "keeping.replaced_log.choose_log": Scenario("labelled", ONCE, _others_write_into_another_log),
-    "keeping.replaced_log.forget_copy": Scenario(
+    "recovery.replaced_log.choose_log": Scenario("labelled", ONCE, _others_write_into_another_log),
+    "recovery.replaced_log.forget_copy": Scenario(
         "labelled", ("restore", "{root}/backup.db", "--yes"), _a_copy_beside_a_backup
     ),
     "log.restore.set_aside": Scenario("labelled", ONCE, _a_label_that_changed),

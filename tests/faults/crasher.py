@@ -213,8 +213,8 @@ def _replace_log(config: Path) -> None:
     """Another file takes the log's place while it is open, and the service notices."""
     from monitor.core.config import load_settings
     from monitor.core.domain import utc_now
-    from monitor.keeping.replaced_log import save_what_is_open
     from monitor.log.species_log import open_log
+    from monitor.recovery.replaced_log import save_what_is_open
 
     log = open_log(load_settings(config).database.url)
     other = log.path.with_name("other.db")

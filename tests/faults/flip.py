@@ -23,8 +23,8 @@ from pathlib import Path
 
 from monitor.core.config import load_settings
 from monitor.core.domain import utc_now
-from monitor.keeping.backups import back_up
 from monitor.log.engine import choose_sqlite
+from monitor.recovery.backups import back_up
 
 from .drill import Drill, Zygote, fill
 from .losses import losses
@@ -43,7 +43,7 @@ import os, sys
 from pathlib import Path
 from monitor.core.config import load_settings
 from monitor.core.domain import Observation, utc_now
-from monitor.keeping.label_journal import keep_journal
+from monitor.recovery.label_journal import keep_journal
 from monitor.log.species_log import open_log
 settings = load_settings(Path(sys.argv[1]))
 log = keep_journal(open_log(settings.database.url), settings)

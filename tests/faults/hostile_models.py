@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from monitor.core.domain import utc_now
-from monitor.keeping.recovery import adopt_models
 from monitor.log.species_log import open_log
 from monitor.model import versions as models
 from monitor.model.backbone import BackboneError
@@ -23,6 +22,7 @@ from monitor.model.backbone.weight_files import read_arrays
 from monitor.model.head import Head, predict
 from monitor.model.head_file import head_bytes
 from monitor.model.versions import HEAD_FILE, ModelError, ModelStore
+from monitor.recovery.recovery import adopt_models
 from monitor.web.cards import CardUnreadable, pictures, read_card
 
 from .drill import Drill, fill

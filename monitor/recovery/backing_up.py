@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from monitor.core.domain import iso_utc
 from monitor.core.rest import BACKUP, Rest
-from monitor.keeping.backup_schedule import Last, due, facts_of_last, last_of, looked
-from monitor.keeping.backups import STATE, back_up
-from monitor.keeping.soundness import faults_of_log
 from monitor.log.backup_facts import BackupError, BackupStopped, NotSound
 from monitor.log.context import Context
+from monitor.recovery.backup_schedule import Last, due, facts_of_last, last_of, looked
+from monitor.recovery.backups import STATE, back_up
+from monitor.recovery.soundness import faults_of_log
 
 logger = logging.getLogger(__name__)
 

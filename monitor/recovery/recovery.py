@@ -19,18 +19,6 @@ from typing import Any
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import ModelState, TrapwatchError, iso_utc
-from monitor.keeping.backup_places import mark_of, newest_good
-from monitor.keeping.journal_places import journal_paths, mark_in
-from monitor.keeping.label_journal import is_apart, keep_journal, write_journals
-from monitor.keeping.replaced_log import choose_log, tell_choice
-from monitor.keeping.soundness import (
-    RESTORED_STATE,
-    faults_at_start,
-    faults_of_log,
-    join,
-    with_more,
-)
-from monitor.keeping.soundness import STATE as INTEGRITY
 from monitor.log.backup_facts import NoRoom, is_for_want_of_room, station_of
 from monitor.log.recovery_note import NOTE, Note, read_note, write_note
 from monitor.log.restore import (
@@ -42,6 +30,18 @@ from monitor.log.restore import (
 )
 from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import ModelError, ModelStore
+from monitor.recovery.backup_places import mark_of, newest_good
+from monitor.recovery.journal_places import journal_paths, mark_in
+from monitor.recovery.label_journal import is_apart, keep_journal, write_journals
+from monitor.recovery.replaced_log import choose_log, tell_choice
+from monitor.recovery.soundness import (
+    RESTORED_STATE,
+    faults_at_start,
+    faults_of_log,
+    join,
+    with_more,
+)
+from monitor.recovery.soundness import STATE as INTEGRITY
 
 logger = logging.getLogger(__name__)
 

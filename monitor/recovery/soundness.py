@@ -11,8 +11,15 @@ from typing import Any, Protocol
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import iso_utc, parse_iso_utc
-from monitor.keeping.backup_places import folder_of
-from monitor.keeping.journal_places import (
+from monitor.log.backup_facts import backups_in
+from monitor.log.context import Context
+from monitor.log.engine import LogError
+from monitor.log.integrity import faults_of
+from monitor.log.replaying import Replayed
+from monitor.log.species_log import SpeciesLog
+from monitor.log.upgrading import FOLDER
+from monitor.recovery.backup_places import folder_of
+from monitor.recovery.journal_places import (
     OtherStation,
     in_words,
     journal_paths,
@@ -21,21 +28,14 @@ from monitor.keeping.journal_places import (
     step_for,
     take_mark,
 )
-from monitor.keeping.label_journal import STATE as JOURNAL_STATE
-from monitor.keeping.label_journal import (
+from monitor.recovery.label_journal import STATE as JOURNAL_STATE
+from monitor.recovery.label_journal import (
     bring_together,
     damaged_lines,
     differences,
     is_apart,
     write_journals,
 )
-from monitor.log.backup_facts import backups_in
-from monitor.log.context import Context
-from monitor.log.engine import LogError
-from monitor.log.integrity import faults_of
-from monitor.log.replaying import Replayed
-from monitor.log.species_log import SpeciesLog
-from monitor.log.upgrading import FOLDER
 from monitor.system.limited import limited
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,14 @@ from typing import Any
 
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
-from monitor.keeping.journal_file import JournalFile, locked, read_lines
-from monitor.keeping.journal_lines import VERSION, line_values, record_of
-from monitor.keeping.journal_places import (
+from monitor.log.act_records import ActRecord, is_one_act, same_words
+from monitor.log.engine import LogError
+from monitor.log.learning import IDENTITY
+from monitor.log.replaying import Replayed
+from monitor.log.species_log import SpeciesLog
+from monitor.recovery.journal_file import JournalFile, locked, read_lines
+from monitor.recovery.journal_lines import VERSION, line_values, record_of
+from monitor.recovery.journal_places import (
     in_words,
     journal_paths,
     look_at,
@@ -32,11 +37,6 @@ from monitor.keeping.journal_places import (
     step_for,
     take_mark,
 )
-from monitor.log.act_records import ActRecord, is_one_act, same_words
-from monitor.log.engine import LogError
-from monitor.log.learning import IDENTITY
-from monitor.log.replaying import Replayed
-from monitor.log.species_log import SpeciesLog
 from monitor.system.limited import Step, directly
 
 logger = logging.getLogger(__name__)

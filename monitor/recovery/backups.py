@@ -13,8 +13,6 @@ from typing import Any
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.config.station import Backup as Rules
-from monitor.keeping.backup_places import first_folders, folder_of, ours_in, patience_for
-from monitor.keeping.backup_schedule import ALWAYS_KEPT, day_of, to_drop
 from monitor.log.backup import stamp, sweep, write_backup
 from monitor.log.backup_facts import (
     BackupError,
@@ -24,6 +22,8 @@ from monitor.log.backup_facts import (
     number_of,
 )
 from monitor.log.restore import try_out
+from monitor.recovery.backup_places import first_folders, folder_of, ours_in, patience_for
+from monitor.recovery.backup_schedule import ALWAYS_KEPT, day_of, to_drop
 from monitor.system.disk import MEGABYTE
 from monitor.system.limited import limited
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import iso_utc
-from monitor.keeping.label_journal import keep_journal
-from monitor.keeping.soundness import RESTORED_STATE, join, with_more
 from monitor.log.backup import remove_partial, sweep, verify
 from monitor.log.backup_facts import BackupError, NoRoom, NotSound, station_of, surplus
 from monitor.log.engine import LogError, LogReplaced
 from monitor.log.integrity import faults_of
 from monitor.log.restore import drop_older_asides, name_aside, set_aside
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.label_journal import keep_journal
+from monitor.recovery.soundness import RESTORED_STATE, join, with_more
 from monitor.system.files import sync, write_whole
 from monitor.system.systemd import notify
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from monitor.core.config import Settings
-from monitor.keeping.journal_file import locked
 from monitor.log.engine import LogError
 from monitor.log.learning import IDENTITY
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.journal_file import locked
 from monitor.system.limited import Step, directly, limited
 
 logger = logging.getLogger(__name__)
