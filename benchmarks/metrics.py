@@ -16,9 +16,9 @@ from fill_log import fill
 
 from monitor.core.config import load_settings
 from monitor.core.domain import utc_now
+from monitor.health.metrics import exposition
+from monitor.health.metrics_measured import measure
 from monitor.log.species_log import SpeciesLog
-from monitor.metrics.families import exposition
-from monitor.metrics.measured import measure
 
 TIMES = 30
 LIMIT_SECONDS = 0.2

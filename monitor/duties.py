@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from monitor.alerts.outbox import SEND_SECONDS, send_what_waits
-from monitor.alerts.watching import FORGET_SECONDS, forget_old_alerts, look_for_news
-from monitor.alerts.watching import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
 from monitor.effort.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
 from monitor.effort.outages import propose_outages
+from monitor.health.alert_news import FORGET_SECONDS, forget_old_alerts, look_for_news
+from monitor.health.alert_news import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
+from monitor.health.alert_outbox import SEND_SECONDS, send_what_waits
 from monitor.pipeline.watch import stamp_of
 from monitor.recovery.backing_up import keep_backups
 from monitor.recovery.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from monitor.alerts.watching import tell_of_restored_log
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
+from monitor.health.alert_news import tell_of_restored_log
 from monitor.log.engine import LogDamaged
 from monitor.recovery.recovery import make_sound, note_damage
 from monitor.station import Station

@@ -24,8 +24,9 @@ from PIL import Image
 from pydantic import SecretStr
 from receivers import Webhook, free_port, mail_server, silence, webhook
 
-from monitor.alerts.channels import ChannelsError, channels_of, open_to_others, shown
-from monitor.alerts.outbox import (
+from monitor.core.config import ConfigError, Settings, load_settings
+from monitor.health.alert_channels import ChannelsError, channels_of, open_to_others, shown
+from monitor.health.alert_outbox import (
     FAILING_FOR,
     TRIED_FOR,
     UNCOUNTED,
@@ -35,9 +36,8 @@ from monitor.alerts.outbox import (
     pause_after,
     to_be_told,
 )
-from monitor.alerts.picture import picture_of
-from monitor.alerts.sending import Message, NotSent, send, without_secrets
-from monitor.core.config import ConfigError, Settings, load_settings
+from monitor.health.alert_picture import picture_of
+from monitor.health.alert_sending import Message, NotSent, send, without_secrets
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.log.taking_in import IntakeItem
@@ -189,7 +189,7 @@ def test_only_tries_while_others_get_through_lead_to_giving_up() -> None:
 def test_what_waits_is_bounded_and_routine_goes_first(
     tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.alerts.outbox.MOST_WAITING", 3)
+    monkeypatch.setattr("monitor.health.alert_outbox.MOST_WAITING", 3)
     stand, outbox = stand_of(tmp_path, {"hook": hook.url()}), Outbox()
     hook.down()
     stand.log.add_alert("station", "disk", "disk: trouble", "", ["hook"], stand.now)
@@ -280,7 +280,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_alerts_outbox import Stand, open_log, load_settings
-from monitor.alerts.outbox import Outbox
+from monitor.health.alert_outbox import Outbox
 from monitor.log.species_log import SpeciesLog
 
 settings = load_settings(Path({config!r}))
@@ -445,7 +445,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_alerts_outbox import Stand, open_log, load_settings
 import monitor.duties
-from monitor.alerts.outbox import Outbox
+from monitor.health.alert_outbox import Outbox
 settings = load_settings(Path({str(stand.settings.source)!r}))
 with open_log(settings.database.url) as log:
     Outbox().send(Stand(settings, log))

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from logbook import GAP, item, predict, publish, say
 
-from monitor.alerts import is_cooling, raise_alert, rules
-from monitor.alerts.watching import GATHERED, STATE_KEY, forget_old_alerts, look_for_news
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import FileStamp, MediaStatus, RunState, Sighting, Source, iso_utc
 from monitor.core.silence import Outage, OutageState
+from monitor.health import alert_rules as rules
+from monitor.health.alert_news import GATHERED, STATE_KEY, forget_old_alerts, look_for_news
+from monitor.health.alerts import is_cooling, raise_alert
 from monitor.log.alerts import AlertRow
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log

@@ -18,7 +18,8 @@ from logbook import NOW, rows, say
 
 from monitor.core.config import ConfigError, load_settings
 from monitor.core.rest import BACKUP, Reason
-from monitor.doctor import examine
+from monitor.health.doctor import examine
+from monitor.health.status import status_lines, status_of
 from monitor.log import restore
 from monitor.log.backup import verify_backup, write_backup
 from monitor.log.backup_facts import BackupError, backups_in, facts_of
@@ -39,7 +40,6 @@ from monitor.recovery.backup_schedule import (
 )
 from monitor.recovery.backups import STATE, back_up, spare, too_little_room
 from monitor.station import Station
-from monitor.status import status_lines, status_of
 
 EVERY = timedelta(hours=24)
 LOOK = timedelta(seconds=LOOK_SECONDS)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from monitor.cli.app import app
 from monitor.core.config import load_settings
 from monitor.core.domain import utc_now
-from monitor.doctor import examine
+from monitor.health.doctor import examine
 from monitor.log.species_log import open_log
 
 BASE = "station: {name: Hut}\nclassifier: {backbone: small, threads: 1}\nweb: {enabled: false}\n"

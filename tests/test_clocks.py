@@ -9,8 +9,8 @@ from logbook import NOW, frames, publish, rows, say
 from monitor.core.clocks import RELEASED_AT, clock_problem
 from monitor.core.config import load_settings
 from monitor.core.domain import ModelState, Observation
+from monitor.health.status import status_lines, status_of
 from monitor.log.species_log import SpeciesLog
-from monitor.status import status_lines, status_of
 
 BOOT = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 LATER = RELEASED_AT + timedelta(days=100)

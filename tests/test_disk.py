@@ -23,7 +23,8 @@ from monitor.core.config import Settings, load_settings
 from monitor.core.config.station import Disk
 from monitor.core.domain import ModelState
 from monitor.core.rest import KINDS_OF_WORK, Rest
-from monitor.doctor import examine
+from monitor.health.doctor import examine
+from monitor.health.status import status_lines, status_of
 from monitor.images.picture_folder import PictureFolder
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
@@ -39,7 +40,6 @@ from monitor.resources.cleaning import (
 )
 from monitor.service import Service
 from monitor.station import Station
-from monitor.status import status_lines, status_of
 from monitor.system.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
 from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.training.bench import Bench, open_maps

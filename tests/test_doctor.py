@@ -10,13 +10,13 @@ from field import LAYOUT, sure_of
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import ModelState, iso_utc, utc_now
-from monitor.doctor import FAIL, OK, WARN, Check, examine
+from monitor.health.doctor import FAIL, OK, WARN, Check, examine
+from monitor.health.status import status_lines, status_of
 from monitor.log.engine import SqliteChoice
 from monitor.log.species_log import open_log
 from monitor.model.backbone import trial
 from monitor.model.options import backbone_options
 from monitor.model.versions import ModelStore
-from monitor.status import status_lines, status_of
 from monitor.system.limited import Hangs
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Accounts
@@ -209,7 +209,7 @@ def test_a_model_that_was_found_damaged_is_told_with_what_to_do(settings: Settin
 
 def test_an_old_sqlite_gets_a_warning(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     old = SqliteChoice(sqlite3, "system sqlite3", "3.40.1", wal=False)
-    monkeypatch.setattr("monitor.doctor.choose_sqlite", lambda: old)
+    monkeypatch.setattr("monitor.health.doctor.choose_sqlite", lambda: old)
     check = finding(examine(settings), "SQLite")
     assert check.state == WARN
     assert "rollback journal" in check.finding

@@ -25,7 +25,7 @@ from monitor.recovery.label_journal import bring_together, catch_up
 from monitor.resources.cleaning import weights_to_drop
 from monitor.training.schedule import training_facts
 
-EAGER = "import monitor.alerts.watching; monitor.alerts.watching.LOOK_SECONDS = 1.0"
+EAGER = "import monitor.health.alert_news; monitor.health.alert_news.LOOK_SECONDS = 1.0"
 """Run in a service before its start: it looks each second for what people should be told."""
 
 

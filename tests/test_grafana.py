@@ -11,11 +11,11 @@ import pytest
 from logbook import NOW
 
 from monitor.core.domain import ModelState
+from monitor.health.metrics import exposition
+from monitor.health.metrics_measured import Measured, ProcessFigures
 from monitor.health.verdict import Health, HealthFacts, Told, health
 from monitor.log.figures import Figures
 from monitor.log.versions import VersionRow
-from monitor.metrics.families import exposition
-from monitor.metrics.measured import Measured, ProcessFigures
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAME = re.compile(r"\btrapwatch_[a-z_]+\b")

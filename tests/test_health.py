@@ -14,9 +14,10 @@ from logbook import publish
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import iso_utc, utc_now
-from monitor.doctor import FAIL, OK, WARN, examine
 from monitor.health.ages import LOOKS_AT_LOG, Ages
+from monitor.health.doctor import FAIL, OK, WARN, examine
 from monitor.health.log_use import WAL_MB, LogUse
+from monitor.health.status import status_lines, status_of
 from monitor.health.verdict import (
     HELD_SECONDS,
     LATE_SECONDS,
@@ -32,7 +33,6 @@ from monitor.log.other_users import User
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.recovery.backup_schedule import LOOK_SECONDS
 from monitor.recovery.soundness import FULL_EVERY, QUICK_EVERY
-from monitor.status import status_lines, status_of
 from monitor.system.locks import LOCK_NAME, OwnerLock
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)

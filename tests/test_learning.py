@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from monitor.cli import app
 from monitor.core.config import Training
 from monitor.core.domain import ModelState
-from monitor.learning import learning_lines, learning_of
+from monitor.health.learning import learning_lines, learning_of
 from monitor.log.learning import SplitRow
 from monitor.log.species_log import SpeciesLog
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from visits import pages, visit
 
-from monitor import doctor
 from monitor.core.config import ConfigError, load_settings
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, span_of
 from monitor.core.rest import CLASSIFY, INTAKE, TRAIN
-from monitor.doctor import examine
+from monitor.health import doctor
 from monitor.health.check import OK, WARN
+from monitor.health.doctor import examine
+from monitor.health.status import status_lines, status_of
 from monitor.log.species_log import SpeciesLog
 from monitor.resources.power import (
     BATTERY,
@@ -36,7 +37,6 @@ from monitor.resources.power import (
     tend_power,
 )
 from monitor.station import Station
-from monitor.status import status_lines, status_of
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.training_job import TrainingProcess
 from monitor.web.standing import troubles

@@ -18,7 +18,8 @@ from test_label_journal import as_older_releases_wrote_it
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import TrapwatchError
-from monitor.doctor import FAIL, examine
+from monitor.health.doctor import FAIL, examine
+from monitor.health.status import status_lines, status_of
 from monitor.log.backup import write_backup
 from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogDamaged, LogError, choose_sqlite
@@ -34,7 +35,6 @@ from monitor.recovery.recovery import adopt_models, make_sound, note_damage
 from monitor.recovery.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.resources import cleaning
 from monitor.resources.cleaning import open_when_there_is_room
-from monitor.status import status_lines, status_of
 
 LATER = NOW + timedelta(hours=1)
 

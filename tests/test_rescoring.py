@@ -16,6 +16,7 @@ from logbook import frames, predict, publish, rows, say
 
 import monitor.pipeline.rescoring as page
 from monitor.core.domain import Prediction
+from monitor.health.status import _rescoring, _rescoring_line
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
 from monitor.log.said import Said
@@ -23,7 +24,6 @@ from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import answers
 from monitor.pipeline.rescoring import LEAST_PAGE, MOST_PAGE, WRITE_SECONDS, next_size, said_of
-from monitor.status import _rescoring, _rescoring_line
 
 HISTORY = (
     "SELECT p.media_id, v.name, s.name, p.current FROM prediction p"

@@ -18,7 +18,7 @@ from logbook import NOW, frames, rows, say
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import How
-from monitor.doctor import OK, WARN, examine
+from monitor.health.doctor import OK, WARN, examine
 from monitor.log.species_log import SpeciesLog
 from monitor.recovery import journal_file, journal_places
 from monitor.recovery.journal_file import locked

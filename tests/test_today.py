@@ -16,10 +16,10 @@ from sqlalchemy import event
 from monitor.core.config import load_settings
 from monitor.core.domain import iso_utc
 from monitor.core.silence import SILENT_AFTER, silent_after, usual_gap_days
+from monitor.health.status import silent_deployments, start_of_day, status_lines, status_of
 from monitor.log import today
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
-from monitor.status import silent_deployments, start_of_day, status_lines, status_of
 
 DAY = timedelta(days=1)
 DAYS = st.sets(st.integers(0, 90), max_size=60).map(

@@ -20,9 +20,9 @@ from webstation import free_port
 
 from monitor.core.config import ConfigError, Settings, load_settings
 from monitor.core.domain import FileStamp, RunState, iso_utc
+from monitor.health.metrics import exposition
+from monitor.health.metrics_measured import measure
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.metrics.families import exposition
-from monitor.metrics.measured import measure
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Accounts, Role
 from monitor.web.app import create_app

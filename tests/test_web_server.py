@@ -21,8 +21,8 @@ from webstation import browser, faults_of
 
 from monitor.core.config import load_settings
 from monitor.core.domain import utc_now
-from monitor.doctor import examine
 from monitor.health.certificate import ends_at, running_out
+from monitor.health.doctor import examine
 from monitor.health.verdict import health_of
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Accounts
@@ -40,7 +40,7 @@ PROGRAM = f"""\
 import logging, sys
 from pathlib import Path
 from monitor.core.config import load_settings
-from monitor.doctor import examine
+from monitor.health.doctor import examine
 from monitor.core.domain import utc_now
 from monitor.health.certificate import ends_at, running_out
 from monitor.health.verdict import health_of

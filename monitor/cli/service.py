@@ -57,8 +57,8 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `trapwatch doctor`
     """
-    from monitor.doctor import examine
     from monitor.health.check import FAIL
+    from monitor.health.doctor import examine
     from monitor.web.doctor import look_at_pages
 
     checks = examine(read_settings(config, thorough=True), [look_at_pages])

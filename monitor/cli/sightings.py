@@ -111,7 +111,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     Example: `trapwatch status --json`
     """
-    from monitor.status import status_lines, status_of
+    from monitor.health.status import status_lines, status_of
 
     settings = read_settings(config, thorough=True)
     with open_log(settings.database.url) as log:

@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from monitor.core.domain import TrapwatchError
+from monitor.health.metrics import CONTENT_TYPE, exposition
+from monitor.health.metrics_measured import measure
 from monitor.health.verdict import Finding, Health, Level, health_of
-from monitor.metrics.families import CONTENT_TYPE, exposition
-from monitor.metrics.measured import measure
 from monitor.web.checks import HEALTH, METRICS, READY
 from monitor.web.parts import Parts
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from monitor.alerts.channels import channels_of
 from monitor.core.config import ConfigError, Settings, load_settings
 from monitor.core.domain import TrapwatchError
+from monitor.health.alert_channels import channels_of
 from monitor.model.options import backbone_options, decode_rules
 from monitor.pipeline.deployments import compile_pattern
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from monitor.alerts.outbox import STATE_KEY
+from monitor.health.alert_outbox import STATE_KEY
 from monitor.log.species_log import SpeciesLog
 from monitor.web.parts import Here
 from monitor.web.people import Viewer

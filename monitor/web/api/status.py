@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from monitor.core.domain import iso_utc
-from monitor.status import status_of
+from monitor.health.status import status_of
 from monitor.web.parts import Here
 from monitor.web.people import Viewer
 

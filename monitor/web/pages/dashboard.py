@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from monitor.core.domain import Sighting
 from monitor.core.privacy import hides, hides_from_viewers
 from monitor.core.silence import OutageState
-from monitor.status import status_of
+from monitor.health.status import status_of
 from monitor.web import standing
 from monitor.web.parts import Here, Parts
 from monitor.web.people import Role, Viewer, Visitor

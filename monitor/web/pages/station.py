@@ -15,9 +15,9 @@ from fastapi.responses import Response
 from monitor.core.domain import iso_utc, parse_iso_utc, shown_path
 from monitor.core.rest import resting_lines
 from monitor.core.silence import Outage, OutageState, Reason
+from monitor.health.status import TOLD_FOR, status_of
 from monitor.log.poison import CONDEMNED
 from monitor.report.camera_days import outage_document
-from monitor.status import TOLD_FOR, status_of
 from monitor.web import standing
 from monitor.web.api.alerts import channels
 from monitor.web.parts import Here

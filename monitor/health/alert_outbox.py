@@ -17,11 +17,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from monitor.alerts.channels import Channels, ChannelsError, channels_of, shown
-from monitor.alerts.picture import picture_of
-from monitor.alerts.sending import Message, NotSent, send
 from monitor.core.config import Settings
 from monitor.core.domain import iso_utc, parse_iso_utc
+from monitor.health.alert_channels import Channels, ChannelsError, channels_of, shown
+from monitor.health.alert_picture import picture_of
+from monitor.health.alert_sending import Message, NotSent, send
 from monitor.log.alerts import LONGEST_PAUSE, DueDelivery, NewAlert
 from monitor.log.context import Context
 from monitor.log.species_log import SpeciesLog

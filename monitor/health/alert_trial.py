@@ -7,9 +7,9 @@ import time
 
 from pydantic import SecretStr
 
-from monitor.alerts.channels import Channels
-from monitor.alerts.sending import Message, NotSent, send
 from monitor.core.config import Settings
+from monitor.health.alert_channels import Channels
+from monitor.health.alert_sending import Message, NotSent, send
 
 WAIT_SECONDS = 90.0
 

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 from monitor import __version__
 from monitor.core.domain import MediaStatus, RunState, parse_iso_utc
 from monitor.core.rest import KINDS_OF_WORK
+from monitor.health.metrics_measured import Measured, ProcessFigures
 from monitor.health.verdict import WORST_LAST, Level
-from monitor.metrics.measured import Measured, ProcessFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_DEPLOYMENTS = 500

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from monitor.alerts.channels import ChannelsElsewhere, open_to_others, words_of
 from monitor.core.clocks import clock_problem
 from monitor.core.config import ConfigError, Settings, sqlite_path
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now
+from monitor.health.alert_channels import ChannelsElsewhere, open_to_others, words_of
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.health.classifier_checks import look_at_backbone, look_at_model, look_at_weights
 from monitor.health.file_modes import too_open

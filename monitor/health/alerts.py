@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from monitor.alerts.channels import ChannelsError, channels_of
 from monitor.core.config import Settings
+from monitor.health.alert_channels import ChannelsError, channels_of
 from monitor.log.species_log import SpeciesLog
 
 __all__ = ["is_cooling", "raise_alert"]

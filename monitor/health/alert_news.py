@@ -13,13 +13,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts import is_cooling, raise_alert, rules
-from monitor.alerts.channels import ChannelsError, channels_of
 from monitor.core.clocks import clock_problem
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, iso_utc, parse_iso_utc, shown_path
 from monitor.core.privacy import PrivateSpecies
 from monitor.core.silence import OutageState
+from monitor.health import alert_rules as rules
+from monitor.health.alert_channels import ChannelsError, channels_of
+from monitor.health.alerts import is_cooling, raise_alert
 from monitor.health.verdict import WORST_LAST, Finding, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
 from monitor.log.context import Context
