@@ -22,7 +22,7 @@ from frames import linked, real_frames
 from trial import Trial, TrialFailed
 
 from monitor.core.config import load_settings
-from monitor.station import Station
+from monitor.service.station import Station
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 """Sizes of the intakes, seen from the largest."""

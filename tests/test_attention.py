@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from monitor import attention
-from monitor.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
 from monitor.core.config import load_settings
 from monitor.core.domain import FileStamp
 from monitor.pipeline.places import Place, merged
 from monitor.pipeline.scan import Found
-from monitor.station import Station
+from monitor.service import attention
+from monitor.service.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
+from monitor.service.station import Station
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from monitor.recovery.backup_schedule import (
     to_drop,
 )
 from monitor.recovery.backups import STATE, back_up, spare, too_little_room
-from monitor.station import Station
+from monitor.service.station import Station
 
 EVERY = timedelta(hours=24)
 LOOK = timedelta(seconds=LOOK_SECONDS)

@@ -31,20 +31,15 @@ from monitor.log.features import FeatureStore
 from monitor.log.shrinking import size_of
 from monitor.log.versions import VersionRow
 from monitor.model.options import backbone_options, decode_rules
-from monitor.once import StepFailed, run_once
-from monitor.resources.cleaning import (
-    clean_files,
-    drop_old_weights,
-    watch_the_disk,
-    weights_to_drop,
-)
-from monitor.service import Service
-from monitor.station import Station
+from monitor.service.cleaning import clean_files, drop_old_weights, watch_the_disk, weights_to_drop
+from monitor.service.once import StepFailed, run_once
+from monitor.service.station import Station
+from monitor.service.supervisor import Service
+from monitor.service.training_process import Resting, TrainingProcess, train_now
 from monitor.system.disk import MEGABYTE, DiskGuard, DiskState, Room, standing, storages
 from monitor.system.locks import LOCK_NAME, TRAINING_LOCK_NAME, OwnerLock
 from monitor.training.bench import Bench, open_maps
 from monitor.training.feature_maps import MapStore
-from monitor.training_job import Resting, TrainingProcess, train_now
 
 OK, LOW, FULL = DiskState.OK, DiskState.LOW, DiskState.FULL
 RULES = Disk(warn_mb=2000, stop_mb=500)
@@ -201,7 +196,7 @@ def test_for_want_of_files_only_what_is_many_files_is_cleaned(settings):
 
 
 def test_the_feature_cache_is_left_alone_where_files_are_short(station, monkeypatch):
-    monkeypatch.setattr("monitor.resources.cleaning.FEWEST_FEATURES", 10**12)  # all may go
+    monkeypatch.setattr("monitor.service.cleaning.FEWEST_FEATURES", 10**12)  # all may go
     put_rows(FeatureStore(station.features.path, "vgg16-avg345/1", 1280, 2**30), 0, 3000)
     machine = Machine(9000)
     machine.total_files, machine.free_files = 2_000_000, 5

@@ -28,10 +28,10 @@ from monitor.core.silence import (
     tail_of,
 )
 from monitor.core.spans import Span, days_of, joined, without
-from monitor.effort.outages import propose_outages
 from monitor.log.species_log import SpeciesLog
 from monitor.pipeline.deployments import DeploymentRow
 from monitor.report.camera_days import watched_days
+from monitor.service.outages import propose_outages
 
 DAY = timedelta(days=1)
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)

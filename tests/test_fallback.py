@@ -22,7 +22,7 @@ from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import HEAD_FILE, ModelDamaged, ModelStore
 from monitor.pipeline.live import LiveModel
 from monitor.recovery.label_journal import bring_together, catch_up
-from monitor.resources.cleaning import weights_to_drop
+from monitor.service.cleaning import weights_to_drop
 from monitor.training.schedule import training_facts
 
 EAGER = "import monitor.health.alert_news; monitor.health.alert_news.LOOK_SECONDS = 1.0"

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from monitor import install
 from monitor.core.config import ConfigError, find_config, load_settings
-from monitor.install import (
+from monitor.log.engine import HEAD
+from monitor.service import install
+from monitor.service.install import (
     CannotInstall,
     carry_out,
     check_reach,
@@ -30,7 +31,6 @@ from monitor.install import (
     plan,
     start_of_this,
 )
-from monitor.log.engine import HEAD
 
 TOP = Path(__file__).parents[1]
 START = ("/opt/trapwatch/bin/trapwatch",)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from monitor.duties import DUTIES
+from monitor.service.periodic import DUTIES
 from monitor.system import memory
 
 HEAPS = """

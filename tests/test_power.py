@@ -25,7 +25,7 @@ from monitor.health.check import OK, WARN
 from monitor.health.doctor import examine
 from monitor.health.status import status_lines, status_of
 from monitor.log.species_log import SpeciesLog
-from monitor.resources.power import (
+from monitor.service.power import (
     BATTERY,
     POWER_KEY,
     Battery,
@@ -36,9 +36,9 @@ from monitor.resources.power import (
     read_battery,
     tend_power,
 )
-from monitor.station import Station
+from monitor.service.station import Station
+from monitor.service.training_process import TrainingProcess
 from monitor.system.locks import LOCK_NAME, OwnerLock
-from monitor.training_job import TrainingProcess
 from monitor.web.standing import troubles
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -109,9 +109,9 @@ def test_systemd_hears_of_start_heartbeat_status_and_end(drill: Drill, ears: Ear
 
 
 HANGS_ONCE = """
-import os, sys, threading, monitor.attention
+import os, sys, threading, monitor.service.attention
 from monitor.model.backbone.small_engine import SmallBackbone
-monitor.attention.CLASSIFY_HANGS_SECONDS = 1.0
+monitor.service.attention.CLASSIFY_HANGS_SECONDS = 1.0
 flag = {flag!r}
 def hang(backbone, images, forward=SmallBackbone.features):
     if not os.path.exists(flag):
@@ -142,15 +142,15 @@ def test_a_forward_pass_that_hangs_is_named_and_the_service_begins_anew_by_itsel
 
 
 FAILS = """
-import monitor.station, monitor.system.workers
+import monitor.service.station, monitor.system.workers
 monitor.system.workers.FIRST_PAUSE = 0.1
-step, left = monitor.station.Station.classify_step, [3]
+step, left = monitor.service.station.Station.classify_step, [3]
 def fail(station):
     if left[0]:
         left[0] -= 1
         raise OSError("no luck\\nERROR and a forged line")
     return step(station)
-monitor.station.Station.classify_step = fail
+monitor.service.station.Station.classify_step = fail
 """
 
 
@@ -170,9 +170,9 @@ def test_an_error_in_a_step_ends_nothing_and_is_one_line_of_the_journal(
 
 def test_a_log_that_cannot_be_written_for_a_while_ends_nothing(drill: Drill, ears: Ears) -> None:
     code = """
-import monitor.service
+import monitor.service.supervisor
 from monitor.log.engine import LogError
-from monitor.service import Service
+from monitor.service.supervisor import Service
 def fail(*_): raise LogError("disk is full")
 Service._say_alive = fail
 """
@@ -186,9 +186,9 @@ Service._say_alive = fail
 
 def test_run_once_says_in_words_what_stops_it(drill: Drill) -> None:
     code = (
-        "import sys, monitor.station\n"
+        "import sys, monitor.service.station\n"
         "def fail(station): raise OSError('the card is gone')\n"
-        "monitor.station.Station.watch_step = fail\n"
+        "monitor.service.station.Station.watch_step = fail\n"
         f"sys.argv = ['trapwatch', 'run', '--once', '--config', {str(drill.config)!r}]\n"
         "from monitor.cli import main\nmain()"
     )

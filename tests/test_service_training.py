@@ -17,8 +17,8 @@ from faults.systemd import Ears, running, stopped, wait_until
 from monitor.core.domain import Observation, utc_now
 from monitor.log.engine import choose_sqlite
 from monitor.log.species_log import SpeciesLog
+from monitor.service.training_process import LONGEST_LOOK, SILENT_SECONDS, STILL_SECONDS, Vigil
 from monitor.system.locks import TRAINING_LOCK_NAME, OwnerLock, is_held
-from monitor.training_job import LONGEST_LOOK, SILENT_SECONDS, STILL_SECONDS, Vigil
 
 
 def label_all(drill: Drill) -> None:
@@ -68,9 +68,7 @@ def test_a_training_that_cannot_begin_counts_as_failed(drill: Drill, ears: Ears)
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    code = (
-        "import monitor.training_job as job; job.sys = type('s', (), {'executable': '/bin/false'})"
-    )
+    code = "import monitor.service.training_process as job; job.sys = type('s', (), {'executable': '/bin/false'})"
     with running(drill, ears, f"{HURRIED}\n{code}") as service:
         wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
         assert stopped(service) == 0
@@ -114,7 +112,7 @@ def test_a_training_that_stands_still_is_ended_told_and_tried_again_later(
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    code = f"{HURRIED}\nimport monitor.training_job\nmonitor.training_job.STILL_SECONDS = 3.0"
+    code = f"{HURRIED}\nimport monitor.service.training_process\nmonitor.service.training_process.STILL_SECONDS = 3.0"
     with running(drill, ears, code) as service:
         wait_until(lambda: drill.number("SELECT count(*) FROM training_run") == 1)
         (child,) = psutil.Process(service.pid).children()

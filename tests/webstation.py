@@ -23,7 +23,7 @@ from monitor.demo.world import Frame, plan, render
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import ModelStore
-from monitor.station import Station
+from monitor.service.station import Station
 
 CONFIG = """\
 station: {{name: forest, timezone: Europe/Berlin}}

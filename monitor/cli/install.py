@@ -28,7 +28,7 @@ def install_service(
 
     Example: `trapwatch install-service --dry-run`
     """
-    from monitor.install import (
+    from monitor.service.install import (
         carry_out,
         check_reach,
         check_rights,

@@ -145,7 +145,7 @@ def _import(
     new: bool,
     as_json: bool,
 ) -> None:
-    from monitor.station import Station  # numpy and Pillow, to read the files
+    from monitor.service.station import Station  # numpy and Pillow, to read the files
 
     station = Station(settings)
     log, how = station.log, how_of(source)

@@ -59,7 +59,7 @@ def train(
 
     Example: `trapwatch train --force --method finetune`
     """
-    from monitor.training_job import train_now  # brings in numpy and scikit-learn
+    from monitor.service.training_process import train_now  # brings in numpy and scikit-learn
 
     log_to_stderr(quiet=not quiet)
     settings = read_settings(config, thorough=True)

@@ -34,8 +34,8 @@ def run(
 
     Example: `trapwatch run --once`
     """
-    from monitor.once import run_once
-    from monitor.service import Service
+    from monitor.service.once import run_once
+    from monitor.service.supervisor import Service
 
     settings = read_settings(config, thorough=True)
     log_to_stderr(quiet=once)

@@ -105,7 +105,7 @@ def run_demo(
 
 def run_on_photographs(directory: Path, frames: Path, classifier: Classifier | None = None) -> None:
     """Take in and classify the user's own photographs, and show what was read."""
-    from monitor.once import run_once
+    from monitor.service.once import run_once
 
     if not frames.is_dir():
         raise DemoFailed(f"{frames} is no folder of photographs")

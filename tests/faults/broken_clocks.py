@@ -11,9 +11,11 @@ import time
 from datetime import datetime
 from typing import Any
 
-from monitor import scheduler, service, training_job
 from monitor.cli import main
 from monitor.pipeline import places
+from monitor.service import supervisor as service
+from monitor.service import ticks as scheduler
+from monitor.service import training_process as training_job
 
 
 def break_settle() -> None:

@@ -65,11 +65,11 @@ def break_refusing() -> None:
 
 
 HURRIED_BACKUPS = """
-import monitor.duties, monitor.service
+import monitor.service.periodic, monitor.service.supervisor
 from monitor.recovery import backing_up
 backing_up.due = lambda *_: True
 name = "backup"
-monitor.service.DUTIES = monitor.duties.DUTIES | {name: (1.0, monitor.duties.DUTIES[name][1])}
+monitor.service.supervisor.DUTIES = monitor.service.periodic.DUTIES | {name: (1.0, monitor.service.periodic.DUTIES[name][1])}
 """
 """Run in a service before its start: it makes a backup each second."""
 

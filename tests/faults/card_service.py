@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from monitor import attention
 from monitor.cli import main
 from monitor.pipeline import places
 from monitor.pipeline.scan import stamp_of
+from monitor.service import attention
 from monitor.system import reads as patience
 from monitor.system.reading import Content
 

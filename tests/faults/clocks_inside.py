@@ -11,10 +11,10 @@ import time_machine
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import RunState
-from monitor.scheduler import Ticks
-from monitor.station import Station
+from monitor.service.station import Station
+from monitor.service.ticks import Ticks
+from monitor.service.training_process import TrainingProcess
 from monitor.training.schedule import TrainingFacts
-from monitor.training_job import TrainingProcess
 
 from .clocks import BERLIN, BOOT, EACH, SAO_PAULO, Report, Stage, Story, stages
 from .drill import Drill

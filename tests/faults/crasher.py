@@ -137,8 +137,8 @@ def run(arguments: list[str]) -> NoReturn:
 
 def _housekeeping(config: Path) -> None:
     from monitor.core.config import load_settings
-    from monitor.duties import housekeeping
-    from monitor.station import Station
+    from monitor.service.periodic import housekeeping
+    from monitor.service.station import Station
 
     station = Station(load_settings(config))
     housekeeping(station)
@@ -234,9 +234,9 @@ def warm_up() -> None:
 
     import monitor.cli
     import monitor.model.backbone.small_engine
-    import monitor.once
-    import monitor.service
-    import monitor.station  # noqa: F401
+    import monitor.service.once
+    import monitor.service.station  # noqa: F401
+    import monitor.service.supervisor
     from monitor.log.species_log import SpeciesLog
 
     with tempfile.TemporaryDirectory() as folder:  # alembic, and the mappers of all tables

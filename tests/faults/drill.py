@@ -23,7 +23,9 @@ from monitor.log.engine import choose_sqlite
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 COLOURS = {"red fox": (200, 60, 30), "roe deer": (40, 170, 60), "blank": (60, 70, 200)}
-HURRIED = "import monitor.service; monitor.service.TRAINING_TICK_SECONDS = 1.0"
+HURRIED = (
+    "import monitor.service.supervisor; monitor.service.supervisor.TRAINING_TICK_SECONDS = 1.0"
+)
 """Run in a service before its start: it looks each second whether a training is due."""
 CONFIG = """
 database: {{url: "sqlite:///data/trapwatch.db"}}

@@ -24,7 +24,7 @@ from monitor.exchange.species import SpeciesReport, import_species
 from monitor.log.species_log import SpeciesLog
 from monitor.pipeline.deployments import COLUMNS as DEPLOYMENTS
 from monitor.pipeline.deployments import read_deployments
-from monitor.station import Station
+from monitor.service.station import Station
 
 from .drill import COLOURS, Drill, fill
 from .mutate import mutate

@@ -20,7 +20,7 @@ from monitor.images import metadata as metadata_page
 from monitor.images.decode import DecodeRules, ImageRejected, decode, dimensions, shrink
 from monitor.images.metadata import read_metadata, to_utc
 from monitor.pipeline.scan import Found, stamp_of
-from monitor.station import Station
+from monitor.service.station import Station
 
 from .drill import Drill
 from .mutate import mutate

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor import training_job
+from monitor.service import training_process as training_job
 
 from . import clocks_inside
 from .clocks import drill_clocks, library
@@ -32,7 +32,7 @@ def test_without_its_protection_the_drill_reports_a_stall(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     if broken == "ticks":
-        monkeypatch.setattr("monitor.scheduler.Ticks.check_clock", lambda *_: False)
+        monkeypatch.setattr("monitor.service.ticks.Ticks.check_clock", lambda *_: False)
     else:
         monkeypatch.setattr(training_job, "is_due", lambda due, now, _: bool(due) and now >= due)
     monkeypatch.setattr(clocks_inside, "PATIENCE_SECONDS", 6.0)

@@ -31,8 +31,8 @@ from .systemd import Ears, running, stopped, wait_until
 TOP = Path(__file__).parents[2]
 FIXTURES = TOP / "tests" / "fixtures"
 HURRIED = (
-    "import monitor.duties as d; d.DUTIES = {name: (0.3, duty) for name, (_, duty) in "
-    "d.DUTIES.items()}; import monitor.service; monitor.service.DUTIES = d.DUTIES"
+    "import monitor.service.periodic as d; d.DUTIES = {name: (0.3, duty) for name, (_, duty) in "
+    "d.DUTIES.items()}; import monitor.service.supervisor; monitor.service.supervisor.DUTIES = d.DUTIES"
 )
 """Run in a service before its start: each periodic task is looked at three times a second."""
 PAGES = ("", "review", "browse", "grid", "species", "models", "station", "api/v1/sightings")

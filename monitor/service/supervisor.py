@@ -13,27 +13,27 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from monitor.attention import Crew
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now
 from monitor.core.rest import CLASSIFY, TRAIN, resting_lines
-from monitor.duties import ALONE, DUTIES, HANG_SECONDS
 from monitor.log.engine import LogError, LogReplaced
-from monitor.opening import open_station
 from monitor.recovery.recovery import note_damage
 from monitor.recovery.replaced_log import save_what_is_open
-from monitor.resources.cleaning import clean_files, open_when_there_is_room
-from monitor.resources.power import BATTERY, tend_power
-from monitor.scheduler import Ticks
-from monitor.station import Station
+from monitor.service.attention import Crew
+from monitor.service.cleaning import clean_files, open_when_there_is_room
+from monitor.service.opening import open_station
+from monitor.service.periodic import ALONE, DUTIES, HANG_SECONDS
+from monitor.service.power import BATTERY, tend_power
+from monitor.service.station import Station
+from monitor.service.ticks import Ticks
+from monitor.service.training_process import TrainingProcess, clear_up_after_training
+from monitor.service.web_process import WebProcess
 from monitor.system.disk import DiskState, disk_lines
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.system.memory import take_few_heaps
 from monitor.system.processor import be_nice, hand_over_cores, take_cores
 from monitor.system.systemd import notify, watchdog_seconds
 from monitor.system.workers import tell_failure
-from monitor.training_job import TrainingProcess, clear_up_after_training
-from monitor.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
 

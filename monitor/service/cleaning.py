@@ -20,10 +20,10 @@ from monitor.images.pictures import PICTURES_FOLDER
 from monitor.log.backup_facts import NoRoom
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow, place_among
-from monitor.opening import open_station
 from monitor.recovery.backup_places import folder_of, mark_of
 from monitor.recovery.backups import spare
-from monitor.station import Station
+from monitor.service.opening import open_station
+from monitor.service.station import Station
 from monitor.system.disk import DiskGuard, DiskState, Room
 from monitor.system.locks import TRAINING_LOCK_NAME, is_held
 from monitor.system.systemd import notify

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from monitor.core.rest import INTAKE
 from monitor.pipeline.places import Place
-from monitor.station import Station
+from monitor.service.station import Station
 from monitor.system.workers import Worker
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, utc_now
 from monitor.core.rest import CLASSIFY, INTAKE, resting_lines
-from monitor.opening import open_station
 from monitor.recovery.soundness import keep_together
-from monitor.station import Station
+from monitor.service.opening import open_station
+from monitor.service.station import Station
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.system.processor import be_nice, take_cores
 from monitor.system.workers import Worker

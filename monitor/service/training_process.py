@@ -18,7 +18,7 @@ from monitor.core.rest import TRAIN
 from monitor.log.runs import ENDED_FROM_OUTSIDE
 from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import ModelStore
-from monitor.station import Station
+from monitor.service.station import Station
 from monitor.system.locks import TRAINING_LOCK_NAME, Busy, OwnerLock, is_held
 from monitor.system.processor import take_cores
 from monitor.training.schedule import TrainingFacts, is_due, training_due_at, training_facts

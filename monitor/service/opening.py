@@ -11,7 +11,7 @@ from monitor.core.domain import utc_now
 from monitor.health.alert_news import tell_of_restored_log
 from monitor.log.engine import LogDamaged
 from monitor.recovery.recovery import make_sound, note_damage
-from monitor.station import Station
+from monitor.service.station import Station
 
 
 def open_station(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Station:

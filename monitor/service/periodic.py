@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from monitor.effort.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
-from monitor.effort.outages import propose_outages
 from monitor.health.alert_news import FORGET_SECONDS, forget_old_alerts, look_for_news
 from monitor.health.alert_news import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
 from monitor.health.alert_outbox import SEND_SECONDS, send_what_waits
@@ -18,14 +16,16 @@ from monitor.recovery.soundness import (
     check_soundness,
     keep_together,
 )
-from monitor.resources.cleaning import (
+from monitor.service.cleaning import (
     CLEANING_SECONDS,
     ROTATION_SECONDS,
     drop_old_weights,
     watch_the_disk,
 )
-from monitor.resources.power import LOOK_SECONDS, tend_power
-from monitor.station import Station
+from monitor.service.outages import LOOK_SECONDS as LOOK_FOR_OUTAGES_SECONDS
+from monitor.service.outages import propose_outages
+from monitor.service.power import LOOK_SECONDS, tend_power
+from monitor.service.station import Station
 from monitor.system.memory import GIVING_SECONDS, give_back
 
 HOUSEKEEPING_SECONDS = 3600.0

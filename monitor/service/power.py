@@ -15,7 +15,7 @@ from typing import Any
 from monitor.core.clocks import clock_problem
 from monitor.core.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
 from monitor.core.rest import CLASSIFY, TRAIN, Reason
-from monitor.station import Station
+from monitor.service.station import Station
 from monitor.system.battery import Battery, read_battery
 
 logger = logging.getLogger(__name__)

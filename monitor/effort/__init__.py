@@ -1,1 +1,0 @@
-"""For how long a camera really watched: days, outages, and cameras that fall silent."""

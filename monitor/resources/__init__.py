@@ -1,1 +1,0 @@
-"""What the machine gives, and what rests while it gives too little: disk, battery, hours, cores."""
