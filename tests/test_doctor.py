@@ -20,7 +20,7 @@ from monitor.model.versions import ModelStore
 from monitor.system.limited import Hangs
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Accounts
-from monitor.web.doctor import look_at_pages
+from monitor.web.serving.doctor import look_at_pages
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from monitor.core.config import load_settings
 from monitor.report.charts.catalogue import NAMES
 from monitor.report.charts.kept import KeptDetections
-from monitor.web.app import create_app
 from monitor.web.parts import Parts, open_parts
+from monitor.web.serving.app import create_app
 
 
 @pytest.fixture

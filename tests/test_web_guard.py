@@ -22,12 +22,12 @@ from starlette.websockets import WebSocketDisconnect
 from monitor.core.config import Settings, load_settings
 from monitor.web import door as door_module
 from monitor.web.accounts import Accounts, Role
-from monitor.web.app import create_app
 from monitor.web.bodies import MOST_BODY_BYTES, MOST_FORM_BYTES
 from monitor.web.checks import HEALTH, IMPORT_PATH, METRICS, READY, address_key, is_host
 from monitor.web.guard import FOR_ALL, HEADERS
 from monitor.web.parts import open_parts
 from monitor.web.rendering import fingerprint
+from monitor.web.serving.app import create_app
 from monitor.web.waits import Waits
 
 PASSWORDS = {role: f"three wet {role.name.lower()}s" for role in Role}

@@ -30,9 +30,9 @@ from monitor.model.backbone import LAYOUTS, architectures
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import Head
 from monitor.web.accounts import Role
-from monitor.web.app import THREADS, create_app
 from monitor.web.parts import open_parts
 from monitor.web.reveals import MOST, Reveals
+from monitor.web.serving.app import THREADS, create_app
 
 API = "/api/v1"
 KINDS = ("thumb.jpg", "screen.jpg", "original", "look")

@@ -29,7 +29,7 @@ from monitor.web.accounts import Accounts
 from monitor.web.bodies import Limits
 from monitor.web.checks import is_loopback
 from monitor.web.connections import Connections
-from monitor.web.server import CannotServe, is_safe_to_bind, serve, tls_context
+from monitor.web.serving.server import CannotServe, is_safe_to_bind, serve, tls_context
 
 START_SECONDS, END_SECONDS = 60.0, 15.0
 SHORT = (
@@ -46,7 +46,7 @@ from monitor.health.certificate import ends_at, running_out
 from monitor.health.verdict import health_of
 from monitor.log.species_log import SpeciesLog
 from monitor.web.bodies import Limits
-from monitor.web.server import serve
+from monitor.web.serving.server import serve
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 serve(load_settings(Path(sys.argv[1]), {{"TRAPWATCH_WEB__PORT": "0"}}), limits={SHORT})
 """

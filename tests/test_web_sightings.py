@@ -21,8 +21,8 @@ from monitor.log.media import BatchResult
 from monitor.review import event_walk
 from monitor.review.event_walk import event_page, events
 from monitor.web.accounts import Role
-from monitor.web.app import create_app
 from monitor.web.parts import Parts, open_parts
+from monitor.web.serving.app import create_app
 
 API = "/api/v1"
 

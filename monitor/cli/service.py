@@ -59,7 +59,7 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     from monitor.health.check import FAIL
     from monitor.health.doctor import examine
-    from monitor.web.doctor import look_at_pages
+    from monitor.web.serving.doctor import look_at_pages
 
     checks = examine(read_settings(config, thorough=True), [look_at_pages])
     if as_json:

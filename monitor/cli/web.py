@@ -70,7 +70,7 @@ def serve(
                 f"write the options behind: trapwatch web {context.invoked_subcommand} …"
             )
         return
-    from monitor.web import server
+    from monitor.web.serving import server
 
     settings = read_settings(config)
     given = {"host": host, "port": port}

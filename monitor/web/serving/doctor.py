@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from monitor.core.config import Settings
 from monitor.health.check import FAIL, OK, WARN, Check
 from monitor.web.accounts import Accounts
-from monitor.web.server import is_safe_to_bind, tls_context
+from monitor.web.serving.server import is_safe_to_bind, tls_context
 
 
 def look_at_pages(settings: Settings) -> Iterator[Check]:

@@ -19,11 +19,11 @@ import uvicorn
 from monitor.core.config import Settings, Web
 from monitor.core.domain import TrapwatchError
 from monitor.web.accounts import Accounts
-from monitor.web.app import create_app
 from monitor.web.bodies import Limits
 from monitor.web.checks import is_loopback
 from monitor.web.connections import Connections
 from monitor.web.parts import open_parts
+from monitor.web.serving.app import create_app
 
 logger = logging.getLogger(__name__)
 
