@@ -71,7 +71,7 @@ def find_originals(least_megapixels: float, source: Path | None) -> tuple[list[b
 
 def rendered(size: tuple[int, int], wanted: int, seed: int = 7) -> list[bytes]:
     """JPEGs of the demo's world, scaled to `size` pixels, with an EXIF time."""
-    from monitor.demo.world import plan, render
+    from monitor.cli.demo.world import plan, render
 
     exif = Image.Exif()
     exif[0x0132] = exif.get_ifd(0x8769)[0x9003] = FIRST_MOMENT.strftime("%Y:%m:%d %H:%M:%S")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from monitor.demo.world import plan, write_world
+from monitor.cli.demo.world import plan, write_world
 from tests.faults.drill import Drill
 from tests.faults.random_kill import processor_name
 from tests.faults.retraining import LONGER, retrain_while_frames_arrive

@@ -16,8 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
+from monitor.cli.demo.world import plan, render
 from monitor.core.domain import BLANK
-from monitor.demo.world import plan, render
 
 SEED = 7
 TILE = (400, 300)

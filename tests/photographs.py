@@ -20,7 +20,7 @@ def photographs(count: int) -> list[bytes]:
 
 
 def _rendered(count: int) -> list[bytes]:
-    from monitor.demo.world import plan, render
+    from monitor.cli.demo.world import plan, render
 
     found = []
     frames = plan(1).frames

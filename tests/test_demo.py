@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from monitor.cli.demo.story import DemoFailed, run_demo, run_on_photographs
 from monitor.core.config import load_settings
-from monitor.demo.story import DemoFailed, run_demo, run_on_photographs
 from monitor.log.species_log import open_log
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from monitor.cli.demo import world
+from monitor.cli.demo.scenery import DEPLOYMENTS
+from monitor.cli.demo.species import SPECIES
+from monitor.cli.demo.world import BURST, Frame, WorldPlan, plan, render, write_world
 from monitor.core.domain import BLANK
-from monitor.demo import world
-from monitor.demo.scenery import DEPLOYMENTS
-from monitor.demo.species import SPECIES
-from monitor.demo.world import BURST, Frame, WorldPlan, plan, render, write_world
 
 SMALL = (320, 240)
 SEED = 3

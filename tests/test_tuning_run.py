@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from faults.drill import Drill, Zygote
 
+from monitor.cli.demo.world import WorldPlan, plan, write_world
 from monitor.core.domain import utc_now
-from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelStore
 from monitor.training.feature_maps import FOLDER

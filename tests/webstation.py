@@ -16,10 +16,10 @@ import httpx2 as httpx
 from field import sure_of
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
+from monitor.cli.demo.species import SPECIES
+from monitor.cli.demo.world import Frame, plan, render
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import BLANK, ModelState, Prediction, utc_now
-from monitor.demo.species import SPECIES
-from monitor.demo.world import Frame, plan, render
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import ModelStore

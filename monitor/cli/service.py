@@ -121,7 +121,7 @@ def demo(
 
     Example: `trapwatch demo --dir /tmp/demo --seed 3`
     """
-    from monitor.demo.story import run_demo, run_on_photographs
+    from monitor.cli.demo.story import run_demo, run_on_photographs
 
     classifier = read_settings(config).classifier if config is not None else None
     if frames is not None:

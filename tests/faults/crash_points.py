@@ -220,7 +220,7 @@ REVIEW = Scenario("seen", ("review",))
 TELL = Scenario("seen", ("tell",))
 SCENARIOS: dict[str, Scenario] = {
     "cli.sightings.write_csv": Scenario("seen", ("sightings", "--csv", "{root}/out.csv")),
-    "demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
+    "cli.demo.world._write": Scenario("fresh", ("render", "{root}/frames")),
     "system.files.write_whole": Scenario(
         "fresh", ("write-weights", "{root}/data/weights/w.safetensors")
     ),

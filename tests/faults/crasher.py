@@ -190,7 +190,7 @@ def _tell(config: Path) -> None:
 
 
 def _render(folder: Path) -> None:
-    from monitor.demo.world import plan, write_world
+    from monitor.cli.demo.world import plan, write_world
 
     write_world(plan(1, 3), folder, 1, only=slice(0, 2))
 

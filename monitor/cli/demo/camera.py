@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from monitor.demo.landscape import Floats, soften
+from monitor.cli.demo.landscape import Floats, soften
 
 _NOISE_TILE = 1280  # pixels, either way
 _STRIP = 0.045  # height of the strip with date and time, share of the frame

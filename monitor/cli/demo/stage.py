@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from monitor.demo.animals import Bone, Figure, Pose, figure
-from monitor.demo.camera import exposure, noise, strip
-from monitor.demo.fur import Light, Sprite, paint
-from monitor.demo.landscape import Floats, fractal, soften
-from monitor.demo.scenery import Scenery, scenery
-from monitor.demo.species import ANATOMIES, Ball
+from monitor.cli.demo.animals import Bone, Figure, Pose, figure
+from monitor.cli.demo.camera import exposure, noise, strip
+from monitor.cli.demo.fur import Light, Sprite, paint
+from monitor.cli.demo.landscape import Floats, fractal, soften
+from monitor.cli.demo.scenery import Scenery, scenery
+from monitor.cli.demo.species import ANATOMIES, Ball
 
 _INFRARED = np.asarray((0.55, 0.33, 0.12), np.float32)  # the sensor's share of red, green, blue
 

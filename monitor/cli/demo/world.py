@@ -17,10 +17,10 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
+from monitor.cli.demo.scenery import DEPLOYMENTS
+from monitor.cli.demo.species import ANATOMIES, SPECIES
+from monitor.cli.demo.stage import Actor, Shot, photograph
 from monitor.core.domain import BLANK
-from monitor.demo.scenery import DEPLOYMENTS
-from monitor.demo.species import ANATOMIES, SPECIES
-from monitor.demo.stage import Actor, Shot, photograph
 
 SIZE = (1024, 768)
 BURST = 3  # frames an event

@@ -1,7 +1,7 @@
 """A species in one moment: its skeleton, posed by its gait, but no pixels.
 
-A pose is a list of round cones ("bones"), in the units of `monitor.demo.species`;
-`monitor.demo.fur` gives them volume and hair.
+A pose is a list of round cones ("bones"), in the units of `monitor.cli.demo.species`;
+`monitor.cli.demo.fur` gives them volume and hair.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from monitor.demo.species import ANATOMIES, Anatomy, Ball, Colour, Leg, Point
+from monitor.cli.demo.species import ANATOMIES, Anatomy, Ball, Colour, Leg, Point
 
 
 @dataclass(frozen=True, slots=True)

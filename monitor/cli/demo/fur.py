@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monitor.demo.animals import Bone
-from monitor.demo.landscape import Floats, soften
+from monitor.cli.demo.animals import Bone
+from monitor.cli.demo.landscape import Floats, soften
 
 _LEVELS = 16  # shades kept across one bone's coat
 

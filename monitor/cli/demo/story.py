@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
+from monitor.cli.demo.world import WorldPlan, plan, write_world
 from monitor.core.config import Classifier, Settings, load_settings
 from monitor.core.domain import How, Observation, Scope, Sighting, TrapwatchError, utc_now
-from monitor.demo.world import WorldPlan, plan, write_world
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.system.console import count_bar, print_table

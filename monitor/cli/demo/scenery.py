@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from monitor.demo.landscape import (
+from monitor.cli.demo.landscape import (
     OVERSAMPLING,
     Canvas,
     Colour,
