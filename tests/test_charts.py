@@ -710,7 +710,8 @@ def test_drawing_needs_no_pyplot_and_the_numbers_need_no_matplotlib() -> None:
     script = (
         "import sys; from monitor.report.charts.catalogue import chart"
         "; assert 'matplotlib' not in sys.modules"
-        "; from monitor.report.charts import paper; from monitor.report.charts.learning import learning_curve"
+        "; from monitor.report.charts import paper"
+        "; from monitor.report.charts.learning import learning_curve"
         "; paper.svg(learning_curve([])); assert 'matplotlib' in sys.modules"
         "; assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -359,7 +359,8 @@ def test_no_journal_where_the_config_wants_none(config: Path) -> None:
 WRITER = """
 import sys; from pathlib import Path
 from monitor.core.config import load_settings; from monitor.core.domain import Observation, utc_now
-from monitor.recovery.label_journal import keep_journal; from monitor.log.species_log import open_log
+from monitor.log.species_log import open_log
+from monitor.recovery.label_journal import keep_journal
 settings = load_settings(Path(sys.argv[1]))
 with keep_journal(open_log(settings.database.url), settings) as log:
     for n in range(25):

@@ -172,7 +172,8 @@ def test_a_training_that_stops_while_it_writes_is_ended_and_lets_go_of_the_log(
     stops.write_text(f"#!{sys.executable}\n{text}")
     stops.chmod(0o755)
     code = (
-        f"{HURRIED}\n{IMPATIENT}\nimport monitor.service.training_process as job\njob.STILL_SECONDS = 4.0\n"
+        f"{HURRIED}\n{IMPATIENT}\nfrom monitor.service import training_process as job\n"
+        "job.STILL_SECONDS = 4.0\n"
         f"job.sys = type('s', (), {{'executable': {str(stops)!r}}})"
     )
     with running(drill, ears, code) as service:

@@ -22,7 +22,7 @@ from webstation import WebStation, browser
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import BLANK, UNKNOWN
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.report import MOST_BYTES, Period, Written, write_report
+from monitor.report.document import MOST_BYTES, Period, Written, write_report
 from monitor.report.tables import came_in, deployment_lines, period_words, species_lines
 
 

@@ -68,7 +68,10 @@ def test_a_training_that_cannot_begin_counts_as_failed(drill: Drill, ears: Ears)
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    code = "import monitor.service.training_process as job; job.sys = type('s', (), {'executable': '/bin/false'})"
+    code = (
+        "from monitor.service import training_process as job\n"
+        "job.sys = type('s', (), {'executable': '/bin/false'})"
+    )
     with running(drill, ears, f"{HURRIED}\n{code}") as service:
         wait_until(lambda: drill.query("SELECT state FROM training_run") == [("failed",)])
         assert stopped(service) == 0
@@ -112,7 +115,10 @@ def test_a_training_that_stands_still_is_ended_told_and_tried_again_later(
     drill.configure(schedule="* * * * *")
     assert drill.trapwatch("run", "--once").returncode == 0
     label_all(drill)
-    code = f"{HURRIED}\nimport monitor.service.training_process\nmonitor.service.training_process.STILL_SECONDS = 3.0"
+    code = (
+        f"{HURRIED}\nfrom monitor.service import training_process\n"
+        "training_process.STILL_SECONDS = 3.0"
+    )
     with running(drill, ears, code) as service:
         wait_until(lambda: drill.number("SELECT count(*) FROM training_run") == 1)
         (child,) = psutil.Process(service.pid).children()

@@ -26,7 +26,7 @@ def report(
 
     Example: `trapwatch report --out reports/may --since 2024-05-01 --until 2024-05-31`
     """
-    from monitor.report import Period, write_report  # brings in numpy and the charts
+    from monitor.report.document import Period, write_report  # brings in numpy and the charts
 
     settings = read_settings(config, thorough=True)
     zone = settings.station.zone

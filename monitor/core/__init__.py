@@ -1,1 +1,1 @@
-"""TODO core"""
+"""Words of the field, settings and pure rules; imports nothing of ours."""

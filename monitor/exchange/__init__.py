@@ -1,1 +1,1 @@
-"""Formats of other programs and of people, in and out."""
+"""Labels and species lists from files."""

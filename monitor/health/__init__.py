@@ -1,1 +1,1 @@
-"""How well a station is: what was found of each part, what to do about it, and one word for all."""
+"""How a station does: findings, status, doctor, metrics, alerts and their outbox."""

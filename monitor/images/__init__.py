@@ -1,2 +1,1 @@
-"""Frames as files and as people see them: formats, sizes, reading, small pictures, where the model
-looked."""
+"""Bytes of images to pixels, small pictures, capture time and camera."""

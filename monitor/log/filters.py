@@ -44,8 +44,9 @@ class BrowseFilter:
         sha256: how the SHA-256 begins.
         unreviewed: only what nobody labelled (and could be read).
         flagged: only what is marked for a second look.
-        private: leave out what is hidden from viewers (monitor/core/privacy.py): media that show one of
-            these species, and media that nobody and no model spoke of. None leaves out nothing.
+        private: leave out what is hidden from viewers (monitor/core/privacy.py): media that show
+            one of these species, and media that nobody and no model spoke of. None leaves out
+            nothing.
     """
 
     species: str | None = None

@@ -42,8 +42,8 @@ def restore_backup(
 ) -> Path | None:
     """Put what a backup holds in the place of the log. The log that was there is set aside.
 
-    Call it only as the owner of the log (see `monitor.system.locks`). Killed at any moment it leaves the
-    old log or the new one; called again it begins anew.
+    Call it only as the owner of the log (see `monitor.system.locks`). Killed at any moment it
+    leaves the old log or the new one; called again it begins anew.
 
     Returns:
         where the old log lies now; None if there was none.

@@ -1,1 +1,1 @@
-"""TODO model"""
+"""What looks at a frame: backbone engines, head, activation maps, versions on disk."""

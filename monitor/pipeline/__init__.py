@@ -1,1 +1,1 @@
-"""TODO pipeline"""
+"""From a folder to a committed sighting: watch, intake, decode, classify, re-score."""

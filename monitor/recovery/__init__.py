@@ -1,2 +1,1 @@
-"""What keeps the log: backups, a journal of labels beside it, whether it is sound, and bringing it
-back."""
+"""What keeps the log: backups, the journal of labels beside it, integrity, restoring it."""

@@ -1,1 +1,2 @@
-"""TODO service"""
+"""What systemd starts: supervisor, workers, periodic tasks, run --once, training and pages as
+processes."""

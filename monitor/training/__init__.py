@@ -1,1 +1,2 @@
-"""How the classifier learns from what people said, and whether what it learnt may go live."""
+"""From labels to a judged model: split, dataset, head, fine-tuning, calibration, gate, card,
+schedule."""

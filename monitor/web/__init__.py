@@ -1,1 +1,1 @@
-"""Review in the browser, dashboard, JSON API: FastAPI over the species log."""
+"""Pages and JSON API of one station."""

@@ -65,11 +65,10 @@ def break_refusing() -> None:
 
 
 HURRIED_BACKUPS = """
-import monitor.service.periodic, monitor.service.supervisor
 from monitor.recovery import backing_up
+from monitor.service import periodic, supervisor
 backing_up.due = lambda *_: True
-name = "backup"
-monitor.service.supervisor.DUTIES = monitor.service.periodic.DUTIES | {name: (1.0, monitor.service.periodic.DUTIES[name][1])}
+supervisor.DUTIES = periodic.DUTIES | {"backup": (1.0, periodic.DUTIES["backup"][1])}
 """
 """Run in a service before its start: it makes a backup each second."""
 

@@ -235,8 +235,8 @@ def warm_up() -> None:
     import monitor.cli
     import monitor.model.backbone.small_engine
     import monitor.service.once
-    import monitor.service.station  # noqa: F401
-    import monitor.service.supervisor
+    import monitor.service.station
+    import monitor.service.supervisor  # noqa: F401
     from monitor.log.species_log import SpeciesLog
 
     with tempfile.TemporaryDirectory() as folder:  # alembic, and the mappers of all tables

@@ -1,7 +1,8 @@
 """Opens one engine, looks whether it computes what it should, and times it.
 
-`python -m monitor.model.backbone.stopwatch` is the child process of a trial: options as one line of JSON
-on stdin, figures as JSON on stdout. It ends when stdin does, and so with the process that asked.
+`python -m monitor.model.backbone.stopwatch` is the child process of a trial: options as one line of
+JSON on stdin, figures as JSON on stdout. It ends when stdin does, and so with the process that
+asked.
 """
 
 from __future__ import annotations

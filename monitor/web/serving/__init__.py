@@ -1,1 +1,1 @@
-"""TODO serving"""
+"""The application and its server."""

@@ -11,6 +11,7 @@ from monitor.web.serving.server import is_safe_to_bind, tls_context
 
 
 def look_at_pages(settings: Settings) -> Iterator[Check]:
+    """Check how the pages are served, and to whom."""
     web = settings.web
     if not web.enabled:
         yield Check(OK, "pages", "not served (web.enabled)")
