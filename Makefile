@@ -37,7 +37,7 @@ faults: install
 	$(BIN)/python -m tests.faults.long_forms $(FORMS)
 
 coverage: install $(BROWSER)
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -o addopts= --cov --cov-report=term
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import pytest
 from faults.drill import Drill, Zygote
 from faults.systemd import Ears
 from field import Field
-from logbook import NOW, fill
+from logbook import NOW, fill, new_log
 
 from monitor.__main__ import main
 from monitor.core.config import Settings, load_settings
@@ -55,7 +55,7 @@ def settings(config: Path) -> Settings:
 @pytest.fixture
 def kept(settings: Settings) -> Iterator[SpeciesLog]:
     """The station's log, empty, which keeps its journal."""
-    log = SpeciesLog(settings.data_directory / "trapwatch.db", create=True)
+    log = new_log(settings.data_directory / "trapwatch.db")
     yield keep_journal(log, settings, lambda: NOW)
     log.close()
 
@@ -63,7 +63,7 @@ def kept(settings: Settings) -> Iterator[SpeciesLog]:
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[SpeciesLog]:
     """An empty species log."""
-    with SpeciesLog(tmp_path / "data" / "trapwatch.db", create=True) as log:
+    with new_log(tmp_path / "data" / "trapwatch.db") as log:
         yield log
 
 

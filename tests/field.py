@@ -12,13 +12,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from logbook import new_log
 from PIL import Image
 
 from monitor.core.config import Watch
 from monitor.core.domain import ModelState
 from monitor.images.decode import DecodeRules
 from monitor.log.features import FeatureStore
-from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone, BackboneOptions, layout_of, open_backbone
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import Head
@@ -56,7 +56,7 @@ class Field:
         self.root.mkdir(exist_ok=True)
         folders = watch.pop("folders", (self.root,))
         settings = Watch(folders=folders, polling=polling, **watch)
-        self.log = SpeciesLog(base / "log.db", create=True)
+        self.log = new_log(base / "log.db")
         self.reports: list[dict[str, object]] = []
         self.watcher = Watcher(
             settings, self.log.known_files, self.log.mark_found, self.reports.append

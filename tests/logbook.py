@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +26,22 @@ from monitor.log.taking_in import IntakeItem
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAWN = datetime(2026, 4, 1, 6)
 GAP = timedelta(minutes=30)
+
+
+@functools.cache
+def _template() -> bytes:
+    """An empty log, made once for each process: four migrations take longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        SpeciesLog(path, create=True).close()
+        return path.read_bytes()
+
+
+def new_log(path: Path) -> SpeciesLog:
+    """An empty log at this path; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_template())
+    return SpeciesLog(path, create=True)
 
 
 def item(
@@ -91,7 +109,7 @@ def rows(log: SpeciesLog, query: str) -> list[tuple]:
 
 def fill(path: Path) -> SpeciesLog:
     """A log that has something in every table: the fixture of its revision is a dump of it."""
-    log = SpeciesLog(path, create=True)
+    log = new_log(path)
     media_ids = frames(log, 6, minutes=20) + frames(log, 3, deployment="südhang")
     take_in(log, [item("bad.jpg", deployment="north", rejected="truncated")])
     take_in(log, [item(b"/frames/north/caf\xe9 \xf0\x9f\xa6\x8a.jpg", content="more")])

@@ -7,33 +7,28 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-import schemathesis
 from faults.systemd import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS, load_all_checks
-from schemathesis.core.failures import Failure, FailureGroup
 from webstation import WebStation
 
 from monitor.core.domain import utc_now
 from monitor.web.accounts import Accounts, Role
 
-load_all_checks()
-HELD = CHECKS.get_by_names(
-    [
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_schema_conformance",
-    ]
-)
+HELD = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+]
 TRIES = 25
 
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The API of a small station, served by a process of its own, and an administrator's token."""
+    import schemathesis  # seconds, which no other test should wait for
+
     station = WebStation(tmp_path_factory.mktemp("attacked"))
     station.fill(12)
     token = Accounts(station.settings.data_directory).add_token(
@@ -50,6 +45,9 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def test_no_request_that_the_document_allows_or_forbids_breaks_the_api(attacked: Any) -> None:
     """Every operation, with values the document allows and with such as it forbids."""
+    from schemathesis import GenerationMode
+    from schemathesis.core.failures import Failure, FailureGroup
+
     faults, tried = [], 0
     for result in attacked.get_all_operations():
         operation = result.ok()
@@ -65,9 +63,12 @@ def test_no_request_that_the_document_allows_or_forbids_breaks_the_api(attacked:
     assert tried > 500
 
 
-def tries_of(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> int:
+def tries_of(operation: Any, mode: Any, headers: dict[str, str]) -> int:
     """Send what hypothesis makes of one operation; returns how many requests."""
-    sent = 0
+    from schemathesis.checks import CHECKS, load_all_checks
+
+    load_all_checks()
+    held, sent = CHECKS.get_by_names(HELD), 0
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
@@ -77,10 +78,10 @@ def tries_of(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> i
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    def attack(case: schemathesis.Case) -> None:
+    def attack(case: Any) -> None:
         nonlocal sent
         sent += 1
-        case.call_and_validate(headers=headers, checks=HELD)
+        case.call_and_validate(headers=headers, checks=held)
 
     attack()
     return sent

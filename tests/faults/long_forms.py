@@ -49,7 +49,7 @@ class Form:
 
 
 def _pytest(tests: str) -> str:
-    return f"pytest -q -p no:cacheprovider --no-header {tests}"
+    return f"pytest -o addopts= -q -p no:cacheprovider --no-header {tests}"
 
 
 FORMS = {

@@ -11,8 +11,24 @@ from .crash_points import SCENARIOS, Bases, Scenario, places_in_code
 from .drill import Drill, Zygote, snapshot
 from .losses import imported_losses, losses
 
+ONE_TRANSACTION = {place for place in SCENARIOS if place.startswith("log.") and "Queries." in place}
+"""All of these are one `_write()`: some stand for them here, the others in `make faults`."""
+STAND_FOR_THEM = {
+    "log.labels.LabelQueries.label",
+    "log.media.MediaQueries.record",
+    "log.media.MediaQueries.take_in",
+    "log.predictions.PredictionQueries.rescore",
+    "log.replaying.ReplayQueries.replay_acts",
+    "log.versions.VersionQueries.go_live",
+}
 CASES = [
-    pytest.param(place, when, n, id=f"{place}-{when}-{n}")
+    pytest.param(
+        place,
+        when,
+        n,
+        id=f"{place}-{when}-{n}",
+        marks=[pytest.mark.long] if place in ONE_TRANSACTION - STAND_FOR_THEM else [],
+    )
     for place, scenario in SCENARIOS.items()
     for when in ("before", "after")
     for n in scenario.times
