@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
 
 from monitor.cli import main
 from monitor.pipeline import places
