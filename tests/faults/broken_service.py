@@ -65,10 +65,10 @@ def break_refusing() -> None:
 
 
 HURRIED_BACKUPS = """
-from monitor.recovery import backing_up
-from monitor.service import periodic, supervisor
+from monitor.recovery import backup_task as backing_up
+from monitor.service import periodic_tasks as periodic, supervisor
 backing_up.due = lambda *_: True
-supervisor.DUTIES = periodic.DUTIES | {"backup": (1.0, periodic.DUTIES["backup"][1])}
+supervisor.PERIODIC_TASKS = periodic.PERIODIC_TASKS | {"backup": (1.0, periodic.PERIODIC_TASKS["backup"][1])}
 """
 """Run in a service before its start: it makes a backup each second."""
 
