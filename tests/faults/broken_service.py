@@ -66,9 +66,10 @@ def break_refusing() -> None:
 
 HURRIED_BACKUPS = """
 from monitor.recovery import backup_task as backing_up
-from monitor.service import periodic_tasks as periodic, supervisor
+from monitor.service import supervisor
 backing_up.due = lambda *_: True
-supervisor.PERIODIC_TASKS = periodic.PERIODIC_TASKS | {"backup": (1.0, periodic.PERIODIC_TASKS["backup"][1])}
+tasks = supervisor.PERIODIC_TASKS
+supervisor.PERIODIC_TASKS = tasks | {"backup": (1.0, tasks["backup"][1])}
 """
 """Run in a service before its start: it makes a backup each second."""
 
