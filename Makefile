@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests start hundreds of processes, each of which would compile the package again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: install demo test faults coverage lint screenshots clean
 
 install: $(STAMP)
@@ -31,7 +34,7 @@ demo: install
 	$(BIN)/trapwatch demo --dir demo $(if $(FRAMES),--frames "$(FRAMES)")
 
 test: install $(BROWSER)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 faults: install
 	$(BIN)/python -m tests.faults.long_forms $(FORMS)

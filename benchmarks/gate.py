@@ -23,9 +23,9 @@ from gate_world import RECALL, SPECIES, HeldOut, a_model, answers, held_out
 
 from monitor.core.config import Gate
 from monitor.training.bootstrap import Metric, paired_interval
-from monitor.training.chance import luck
 from monitor.training.comparison import Answers, Pair, Values
 from monitor.training.gate import Verdict, decide, majority_baseline
+from monitor.training.permutation_test import luck
 
 EVENTS = (20, 50, 100, 300)
 POINTS = (-5, -3, -1, 0, 3, 5, 10)

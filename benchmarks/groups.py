@@ -28,7 +28,7 @@ from monitor.images.decode import DecodeRules, decode
 from monitor.log.queues import QueueCandidate
 from monitor.model.backbone import INPUT_SIZES, BackboneOptions, open_backbone
 from monitor.review import grouping
-from monitor.review.alike import Floats
+from monitor.review.similarity import Floats
 
 DATA = bench.TOP.parent / "shared" / "data"
 UNKNOWN_LABELS = ("unsure", "unlabelled")
@@ -88,7 +88,7 @@ def cameras(folders: Sequence[Path], work: Path) -> dict[str, dict[str, Grouped]
 
 def with_a_model(features: Path, seeds: int) -> dict[str, list[Grouped]]:
     """Labels -> a result for each seed."""
-    from monitor.review.alike import SAME_PICTURE
+    from monitor.review.similarity import SAME_PICTURE
 
     grouping.SAME_PICTURE = SAME_PICTURE  # type: ignore[attr-defined]
     with np.load(features) as kept:

@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.bench import options, say, short, workplace
 from monitor.model.backbone import layout_of
-from monitor.training.alike import parts_of
 from monitor.training.dataset import Dataset, Part
 from monitor.training.head import fit_head
+from monitor.training.similarity import parts_of
 
 EPOCHS, BATCH, TIMED = 5, 16, 3
 

@@ -39,10 +39,10 @@ from plots import COLOURS
 from monitor.log.queues import QueueCandidate
 from monitor.model.backbone import BackboneOptions, open_backbone
 from monitor.model.head import Head
-from monitor.review.alike import Floats, standard_directions
-from monitor.review.asking import MOST_COMPARED
+from monitor.review.coverage import most_teaching
 from monitor.review.grouping import group
-from monitor.review.teaching import most_teaching
+from monitor.review.next_frames import MOST_COMPARED
+from monitor.review.similarity import Floats, standard_directions
 from monitor.training.dataset import Dataset, Part
 from monitor.training.head import fit_head
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.log.queues import QueueCandidate
-from monitor.review.alike import Floats, standard_directions
-from monitor.review.asking import MOST_COMPARED
-from monitor.review.teaching import most_teaching
-from monitor.review.turns import order_queue
+from monitor.review.coverage import most_teaching
+from monitor.review.next_frames import MOST_COMPARED
+from monitor.review.similarity import Floats, standard_directions
+from monitor.review.uncertainty import order_queue
 
 Ints = npt.NDArray[np.int64]
 ALTERNATIVES = 5

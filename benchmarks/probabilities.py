@@ -29,13 +29,13 @@ from benchmarks.strange import strange_scores
 from monitor.model.backbone import BackboneOptions, layout_of, open_backbone
 from monitor.model.head import Floats, softmax
 from monitor.training import head as heads
-from monitor.training.alike import parts_of
 from monitor.training.conformal import coverage_figures, promise_of
 from monitor.training.dataset import Dataset, Part
 from monitor.training.distance import auroc, strange_above, with_unnamed
-from monitor.training.doubts import doubts
 from monitor.training.evaluate import calibration_error, negative_log_likelihood
 from monitor.training.head import FittedHead, fit_head
+from monitor.training.label_errors import doubts
+from monitor.training.similarity import parts_of
 
 PARTS = parts_of(layout_of("vgg16").name)
 COUNTS = (250, 120, 60, 30, 15) * 2

@@ -24,7 +24,7 @@ from monitor.log.engine import choose_sqlite
 from monitor.log.filters import BrowseFilter
 from monitor.log.species_log import SpeciesLog
 from monitor.review.event_walk import events
-from monitor.review.turns import order_queue
+from monitor.review.uncertainty import order_queue
 
 LIMIT_SECONDS = 0.3
 FILTERS: tuple[dict[str, Any], ...] = (

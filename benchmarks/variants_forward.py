@@ -197,7 +197,7 @@ def features_by_lanes(backbone: Backbone, pixels: Pixels) -> Floats:
 
 
 def _features_of_files(backbone: Backbone, files: Sequence[bytes], pinned: bool) -> Floats:
-    """Each lane decodes a frame and goes on with its forward pass (monitor/pipeline/lanes.py)."""
+    """Each thread decodes a frame and goes on with its forward pass, as in the pipeline."""
     numbers, lock = count(), threading.Lock()
     allowed = sorted(os.sched_getaffinity(0))
 

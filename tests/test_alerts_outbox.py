@@ -444,7 +444,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_alerts_outbox import Stand, open_log, load_settings
-import monitor.service.periodic
+import monitor.service.periodic_tasks
 from monitor.health.alert_outbox import Outbox
 settings = load_settings(Path({str(stand.settings.source)!r}))
 with open_log(settings.database.url) as log:

@@ -14,9 +14,9 @@ from monitor.core.config import load_settings
 from monitor.core.domain import FileStamp
 from monitor.pipeline.places import Place, merged
 from monitor.pipeline.scan import Found
-from monitor.service import attention
-from monitor.service.attention import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
+from monitor.service import workers as attention
 from monitor.service.station import Station
+from monitor.service.workers import LOOKS_UNTIL_SURE, MOST_LEFT, Crew
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from logbook import NOW, rows, say
 
 from monitor.core.config import ConfigError, load_settings
-from monitor.core.rest import BACKUP, Reason
+from monitor.core.pauses import BACKUP, Reason
 from monitor.health.doctor import examine
 from monitor.health.status import status_lines, status_of
 from monitor.log import restore
@@ -27,7 +27,6 @@ from monitor.log.engine import choose_sqlite
 from monitor.log.restore import restore_backup
 from monitor.log.species_log import SpeciesLog
 from monitor.recovery import backup_places, backups
-from monitor.recovery.backing_up import keep_backups
 from monitor.recovery.backup_places import mark_of, newest_good, own_backups
 from monitor.recovery.backup_schedule import (
     ALWAYS_KEPT,
@@ -38,6 +37,7 @@ from monitor.recovery.backup_schedule import (
     looked,
     to_drop,
 )
+from monitor.recovery.backup_task import keep_backups
 from monitor.recovery.backups import STATE, back_up, spare, too_little_room
 from monitor.service.station import Station
 

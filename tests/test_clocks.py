@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from logbook import NOW, frames, publish, rows, say
 
-from monitor.core.clocks import RELEASED_AT, clock_problem
+from monitor.core.clock_check import RELEASED_AT, clock_problem
 from monitor.core.config import load_settings
 from monitor.core.domain import ModelState, Observation
 from monitor.health.status import status_lines, status_of

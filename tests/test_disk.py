@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from monitor.core.config import Settings, load_settings
 from monitor.core.config.station import Disk
 from monitor.core.domain import ModelState
-from monitor.core.rest import KINDS_OF_WORK, Rest
+from monitor.core.pauses import KINDS_OF_WORK, Rest
 from monitor.health.doctor import examine
 from monitor.health.status import status_lines, status_of
 from monitor.images.picture_folder import PictureFolder

@@ -17,9 +17,9 @@ import gate_world
 
 from monitor.core.config import Gate
 from monitor.training.bootstrap import metric_of, paired_interval, student_t_quantile
-from monitor.training.chance import events_needed, fewest, luck
 from monitor.training.evaluate import Evaluation, evaluate
 from monitor.training.gate import Answers, Verdict, decide, majority_baseline
+from monitor.training.permutation_test import events_needed, fewest, luck
 
 NAMES = np.array(["blank", "deer", "fox", "lynx"])
 GATE = Gate(bootstrap_samples=500)

@@ -32,7 +32,7 @@ from monitor.health.verdict import (
 from monitor.log.other_users import User
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.recovery.backup_schedule import LOOK_SECONDS
-from monitor.recovery.soundness import FULL_EVERY, QUICK_EVERY
+from monitor.recovery.integrity import FULL_EVERY, QUICK_EVERY
 from monitor.system.locks import LOCK_NAME, OwnerLock
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)

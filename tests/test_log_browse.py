@@ -14,7 +14,7 @@ from sqlalchemy import event
 from monitor.core.domain import MediaStatus, Sighting, Source, iso_utc
 from monitor.core.privacy import hides_from_viewers
 from monitor.log import browse as pages
-from monitor.log import trails
+from monitor.log import cursors as trails
 from monitor.log.browse import BadCursor, Cursor
 from monitor.log.filters import BrowseFilter
 from monitor.log.species import UnknownSpecies

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from logbook import frames, predict, publish, rows
 from sqlalchemy import create_engine, event, literal, select
 
-from monitor.log import trails
+from monitor.log import cursors as trails
 from monitor.log.filters import BrowseFilter, percents
 from monitor.log.species_log import SpeciesLog
 

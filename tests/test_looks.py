@@ -21,7 +21,7 @@ from PIL import Image
 
 import monitor.model.activation_map as looks_page
 from monitor.images.decode import DecodeRules, ImageRejected, decode
-from monitor.model.activation_map import GRID, Looks, NoLook, map_of
+from monitor.model.activation_map import GRID, ActivationMaps, NoLook, map_of
 from monitor.model.backbone import LAYOUTS, BackboneError, BackboneOptions
 from monitor.model.backbone.architectures import VGG16, block_of
 from monitor.model.backbone.ncnn_engine import NcnnBackbone, open_ncnn
@@ -55,8 +55,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> BackboneOptions:
 
 
 @pytest.fixture(scope="module")
-def looks(options: BackboneOptions) -> Iterator[Looks]:
-    looks = Looks(options, DecodeRules(size=64))
+def looks(options: BackboneOptions) -> Iterator[ActivationMaps]:
+    looks = ActivationMaps(options, DecodeRules(size=64))
     yield looks
     looks.close()
 
@@ -166,7 +166,7 @@ def test_the_mass_of_the_map_follows_the_animal(looks, backbone) -> None:
 
 
 def test_a_head_on_the_small_backbone_has_no_map_and_needs_no_weights(tmp_path) -> None:
-    looks = Looks(BackboneOptions("small", weights_cache=tmp_path), RULES)
+    looks = ActivationMaps(BackboneOptions("small", weights_cache=tmp_path), RULES)
     small = LAYOUTS["small"]
     with pytest.raises(NoLook, match="takes maxima"):
         looks.look(b"", head_of(1, small.name, small.size), "red fox")
@@ -179,7 +179,7 @@ def test_a_head_on_the_small_backbone_has_no_map_and_needs_no_weights(tmp_path) 
 
 
 def test_a_species_the_model_does_not_know_is_named(tmp_path) -> None:
-    looks = Looks(BackboneOptions(weights_cache=tmp_path), RULES)
+    looks = ActivationMaps(BackboneOptions(weights_cache=tmp_path), RULES)
     with pytest.raises(NoLook, match="does not know 'lynx'; it knows red fox, roe deer, blank"):
         looks.look(b"", head_of(1), "lynx")
     assert not looks.is_open
@@ -290,7 +290,7 @@ def look_threads() -> list[threading.Thread]:
 @needs_weights
 def test_the_backbone_is_let_go_when_nobody_asks_and_opened_again(options) -> None:
     before = set(look_threads())
-    looks = Looks(options, RULES, idle_seconds=0.2)
+    looks = ActivationMaps(options, RULES, idle_seconds=0.2)
     assert not looks.is_open
     frame = photographs(1)[0]
     first = looks.look(frame, head_of(1), "blank")
@@ -307,7 +307,7 @@ def test_the_backbone_is_let_go_when_nobody_asks_and_opened_again(options) -> No
 @needs_weights
 def test_a_closed_one_says_so(options) -> None:
     before = set(look_threads())
-    looks = Looks(options, RULES)
+    looks = ActivationMaps(options, RULES)
     looks.look(photographs(1)[0], head_of(1), "blank")
     assert looks.is_open
     looks.close()
@@ -329,7 +329,7 @@ def test_who_waits_too_long_is_told(options, monkeypatch) -> None:
         return real(self, image)
 
     monkeypatch.setattr(NcnnBackbone, "pooled_maps", pooled_maps)
-    looks, frame = Looks(options, RULES), photographs(1)[0]
+    looks, frame = ActivationMaps(options, RULES), photographs(1)[0]
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(looks.look, frame, head_of(1), "blank")
         assert begun.wait(20)
@@ -342,7 +342,7 @@ def test_who_waits_too_long_is_told(options, monkeypatch) -> None:
 
 def test_weights_that_are_nowhere_are_told(tmp_path: Path) -> None:
     missing = BackboneOptions(weights=str(tmp_path / "none.safetensors"))
-    looks = Looks(missing, RULES)
+    looks = ActivationMaps(missing, RULES)
     with pytest.raises(BackboneError, match=r"none\.safetensors .* does not exist"):
         looks.look(photographs(1)[0], head_of(1), "blank")
     looks.close()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from monitor.service.periodic import DUTIES
+from monitor.service.periodic_tasks import PERIODIC_TASKS
 from monitor.system import memory
 
 HEAPS = """
@@ -68,4 +68,4 @@ def test_a_c_library_that_has_no_such_thing_is_left_alone(monkeypatch: pytest.Mo
 
 
 def test_the_service_gives_memory_back_every_minute() -> None:
-    assert DUTIES["memory"][0] == memory.GIVING_SECONDS <= 60
+    assert PERIODIC_TASKS["memory"][0] == memory.GIVING_SECONDS <= 60

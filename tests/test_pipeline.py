@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from field import LAYOUT, NOW, Camp, jpeg, sure_of
 
-import monitor.pipeline.lanes as lanes_page
+import monitor.pipeline.inference_threads as lanes_page
 import monitor.pipeline.rescoring as rescoring_page
 from monitor.core.domain import Observation
 

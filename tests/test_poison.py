@@ -19,9 +19,9 @@ from monitor.images.pictures import PictureMissing, Pictures
 from monitor.log.engine import LogError
 from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
-from monitor.pipeline.quarantine import CAREFUL_READS, READING_KEY, Caution
+from monitor.pipeline.crash_test import CannotTell, death_of
+from monitor.pipeline.quarantine import CAREFUL_READS, READING_KEY, Quarantine
 from monitor.pipeline.scan import stamp_of
-from monitor.pipeline.tasting import CannotTell, death_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RULES = DecodeRules(size=64)
@@ -65,8 +65,8 @@ def reasons(drill: Drill) -> dict[str, str]:
     return {Path(path).name: reason for path, reason in rows}
 
 
-def caution(log: SpeciesLog, deaths: dict[bytes, str | None]) -> Caution:
-    return Caution(log, RULES, lambda: NOW, lambda path, rules: deaths[path])
+def quarantine(log: SpeciesLog, deaths: dict[bytes, str | None]) -> Quarantine:
+    return Quarantine(log, RULES, lambda: NOW, lambda path, rules: deaths[path])
 
 
 def state(log: SpeciesLog) -> dict[str, object] | None:
@@ -105,7 +105,7 @@ def test_without_the_trial_it_would_die_for_ever(drill: Drill, deadly: Path) -> 
     put(drill, "deadly.jpg", b"DEADLY-DECODE")
     code = (
         "import sys, monitor.pipeline.quarantine\n"
-        "monitor.pipeline.quarantine.Caution.objection = lambda caution, paths: None\n"
+        "monitor.pipeline.quarantine.Quarantine.objection = lambda quarantine, paths: None\n"
         f"sys.argv = ['trapwatch', 'run', '--once', '--config', {str(drill.config)!r}]\n"
         "from monitor.cli import main\nmain()"
     )
@@ -141,14 +141,14 @@ def test_where_the_last_run_ended_tidily_nothing_is_noted(drill: Drill) -> None:
 
 
 def test_a_first_start_and_one_after_a_tidy_end_are_not_careful(log: SpeciesLog) -> None:
-    first = caution(log, {})
+    first = quarantine(log, {})
     first.run_begins()
     assert not first.is_on
     first.run_ends()
-    second = caution(log, {})
+    second = quarantine(log, {})
     second.run_begins()
     assert not second.is_on
-    third = caution(log, {})
+    third = quarantine(log, {})
     third.run_begins()
     assert third.is_on, "the second has not ended"
 
@@ -156,8 +156,8 @@ def test_a_first_start_and_one_after_a_tidy_end_are_not_careful(log: SpeciesLog)
 def test_it_is_careful_for_so_many_reads_and_then_no_more(log: SpeciesLog, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / "a.jpg")
     Path(os.fsdecode(path)).write_bytes(b"abc")
-    caution(log, {}).run_begins()
-    careful = caution(log, {})
+    quarantine(log, {}).run_begins()
+    careful = quarantine(log, {})
     careful.run_begins()
     for _ in range(3):
         with careful.reading(path):
@@ -176,19 +176,19 @@ def test_what_was_read_when_it_died_is_tried_alone_and_cleared_or_condemned(
     deaths = {good: None, bad: "SIGSEGV"}
     for path in (good, bad):
         Path(os.fsdecode(path)).write_bytes(b"abc")
-        caution(log, deaths).run_begins()
-        died = caution(log, deaths)
+        quarantine(log, deaths).run_begins()
+        died = quarantine(log, deaths)
         died.run_begins()
         with died.reading(path):
             pass  # and here it died
-    again = caution(log, deaths)
+    again = quarantine(log, deaths)
     again.run_begins()
     assert again.objection([good]) is None
     assert "ended the program twice (SIGSEGV)" in str(again.objection([b"/elsewhere", bad]))
     deaths.clear()
     assert again.objection([bad]), "without a trial, which would be a KeyError by now"
     assert [(one.path, one.deaths) for one in log.deadly_files()] == [(bad, 2)]
-    next_run = caution(log, {})
+    next_run = quarantine(log, {})
     next_run.run_begins()
     assert next_run.objection([good]) is None
     assert next_run.objection([bad]), "its media may not have been marked as refused in time"
@@ -200,7 +200,7 @@ def test_a_suspect_with_other_bytes_is_no_suspect(log: SpeciesLog, tmp_path: Pat
     path = os.fsencode(file)
     log.count_death(path, stamp_of(path), NOW)
     file.write_bytes(b"others")
-    fresh = caution(log, {path: "SIGSEGV"})
+    fresh = quarantine(log, {path: "SIGSEGV"})
     fresh.run_begins()
     assert fresh.objection([path]) is None
     assert log.deadly_files() == []
@@ -260,9 +260,9 @@ def test_a_log_that_cannot_be_written_makes_it_less_careful_and_stops_nothing(
 
     path = tmp_path / "a.jpg"
     path.write_bytes(b"abc")
-    caution(log, {}).run_begins()
+    quarantine(log, {}).run_begins()
     monkeypatch.setattr(log, "put_state", full)
-    careful = caution(log, {})
+    careful = quarantine(log, {})
     careful.run_begins()
     with careful.reading(os.fsencode(path)):
         pass

@@ -19,7 +19,7 @@ from visits import pages, visit
 
 from monitor.core.config import ConfigError, load_settings
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY, Power, Span, span_of
-from monitor.core.rest import CLASSIFY, INTAKE, TRAIN
+from monitor.core.pauses import CLASSIFY, INTAKE, TRAIN
 from monitor.health import doctor
 from monitor.health.check import OK, WARN
 from monitor.health.doctor import examine
@@ -39,7 +39,7 @@ from monitor.service.power import (
 from monitor.service.station import Station
 from monitor.service.training_process import TrainingProcess
 from monitor.system.locks import LOCK_NAME, OwnerLock
-from monitor.web.standing import troubles
+from monitor.web.station_words import troubles
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = (span_of("20:00-06:00"), span_of("12:00-13:00"))

@@ -29,9 +29,9 @@ from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import ModelStore
 from monitor.recovery import recovery
 from monitor.recovery.backups import back_up
+from monitor.recovery.integrity import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.recovery.label_journal import keep_journal, records_of
 from monitor.recovery.recovery import adopt_models, make_sound, note_damage
-from monitor.recovery.soundness import check_soundness, faults_at_start, is_check_due, keep_together
 from monitor.service import cleaning
 from monitor.service.cleaning import open_when_there_is_room
 from monitor.service.opening import open_station

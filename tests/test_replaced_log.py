@@ -22,10 +22,10 @@ from monitor.log.engine import LogError, LogReplaced, choose_sqlite
 from monitor.log.species_log import SpeciesLog
 from monitor.recovery import replaced_log
 from monitor.recovery.backups import back_up
+from monitor.recovery.integrity import RESTORED_STATE
 from monitor.recovery.label_journal import keep_journal
 from monitor.recovery.recovery import make_sound
 from monitor.recovery.replaced_log import save_what_is_open
-from monitor.recovery.soundness import RESTORED_STATE
 
 needs_wal = pytest.mark.skipif(not choose_sqlite().wal, reason="this SQLite uses no WAL")
 

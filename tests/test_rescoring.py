@@ -17,9 +17,9 @@ from logbook import frames, predict, publish, rows, say
 import monitor.pipeline.rescoring as page
 from monitor.core.domain import Prediction
 from monitor.health.status import _rescoring, _rescoring_line
+from monitor.log.batch_predictions import Said
 from monitor.log.engine import LogError
 from monitor.log.features import FeatureStore
-from monitor.log.said import Said
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import answers

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from monitor.core.rest import CLASSIFY, INTAKE, KINDS_OF_WORK, TRAIN, Reason, Rest, resting_lines
+from monitor.core.pauses import CLASSIFY, INTAKE, KINDS_OF_WORK, TRAIN, Reason, Rest, resting_lines
 
 FULL = Reason(frozenset(KINDS_OF_WORK), "disk full, 310 MB free; 500 needed")
 NIGHT = Reason(frozenset({CLASSIFY, TRAIN}), "it is day")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from logbook import frames, item, predict, publish, say, take_in
 
 from monitor.log.queues import QueueCandidate
-from monitor.review.turns import order_queue
+from monitor.review.uncertainty import order_queue
 
 
 def candidate(media_id, event=None, camera=1, species="fox", p=0.5):

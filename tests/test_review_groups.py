@@ -13,7 +13,6 @@ from monitor.core.domain import Observation
 from monitor.log.labels import RequestTaken
 from monitor.log.queues import QueueCandidate
 from monitor.review import groups as remembered
-from monitor.review.alike import SAME_PICTURE, distances
 from monitor.review.grouping import LEARNT, MOST, SURE, group
 from monitor.review.groups import (
     NoSuchGroup,
@@ -23,6 +22,7 @@ from monitor.review.groups import (
     kept_group,
     label_group,
 )
+from monitor.review.similarity import SAME_PICTURE, distances
 
 FOX = [Observation("fox")]
 

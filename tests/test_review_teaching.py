@@ -14,14 +14,9 @@ from logbook import DAWN, NOW, frames, item, predict, publish, say, take_in
 
 from monitor.log.media import BatchResult
 from monitor.log.queues import QueueCandidate
-from monitor.review.alike import (
-    SAME_PICTURE,
-    distances,
-    one_of_each,
-    standard_directions,
-)
-from monitor.review.asking import ask_next
-from monitor.review.teaching import WIDTH, order_by_teaching, weights_of
+from monitor.review.coverage import WIDTH, order_by_teaching, weights_of
+from monitor.review.next_frames import ask_next
+from monitor.review.similarity import SAME_PICTURE, distances, one_of_each, standard_directions
 
 
 def burst(log, count, deployment="north"):
@@ -172,7 +167,7 @@ def test_nothing_heavy_is_imported_before_there_are_features(tmp_path):
         "import sys; from pathlib import Path; from monitor.core.config import load_settings\n"
         "from monitor.log.species_log import SpeciesLog\n"
         "from monitor.review.features import features_of\n"
-        "from monitor.review.asking import ask_next\n"
+        "from monitor.review.next_frames import ask_next\n"
         f"root = Path({str(tmp_path)!r}); log = SpeciesLog(root / 'log.db', create=True)\n"
         "with features_of(load_settings(root / 'config.yaml'), log) as features:\n"
         "    ask_next(log, [], features, 9)\n"

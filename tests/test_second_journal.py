@@ -21,16 +21,16 @@ from monitor.core.domain import How
 from monitor.health.doctor import OK, WARN, examine
 from monitor.log.species_log import SpeciesLog
 from monitor.recovery import journal_file, journal_places
-from monitor.recovery.journal_file import locked
-from monitor.recovery.label_journal import keep_journal, records_of, write_journals
-from monitor.recovery.recovery import make_sound
-from monitor.recovery.soundness import (
+from monitor.recovery.integrity import (
     check_soundness,
     faults_at_start,
     faults_of_log,
     is_check_due,
     keep_together,
 )
+from monitor.recovery.journal_file import locked
+from monitor.recovery.label_journal import keep_journal, records_of, write_journals
+from monitor.recovery.recovery import make_sound
 from monitor.system import limited
 from monitor.system.limited import Hangs, Limited
 

@@ -109,9 +109,9 @@ def test_systemd_hears_of_start_heartbeat_status_and_end(drill: Drill, ears: Ear
 
 
 HANGS_ONCE = """
-import os, sys, threading, monitor.service.attention
+import os, sys, threading, monitor.service.workers
 from monitor.model.backbone.small_engine import SmallBackbone
-monitor.service.attention.CLASSIFY_HANGS_SECONDS = 1.0
+monitor.service.workers.CLASSIFY_HANGS_SECONDS = 1.0
 flag = {flag!r}
 def hang(backbone, images, forward=SmallBackbone.features):
     if not os.path.exists(flag):

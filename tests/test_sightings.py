@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from logbook import DAWN, NOW, fill, frames, item, predict, publish, rows, say, take_in
 
 from monitor.core.domain import MediaStatus, Source, iso_utc
-from monitor.log import browse, trails
+from monitor.log import browse
+from monitor.log import cursors as trails
 from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import COLUMNS
 from monitor.log.species_log import SpeciesLog

@@ -35,10 +35,10 @@ from monitor.log.taking_in import IntakeItem
 from monitor.model.versions import PLOT_NAME
 from monitor.training.card import figures_of, learning_rows
 from monitor.training.card_page import card_page
+from monitor.training.card_plots import charts_of, illustrate
 from monitor.training.comparison import Answers
 from monitor.training.dataset import NotLearnt, Plan
 from monitor.training.evaluate import Evaluation, Share, evaluate, wilson
-from monitor.training.illustrate import charts_of, illustrate
 from monitor.training.mistakes import CELL, mistakes_sheet, surest_mistakes
 
 NAMES = ("blank", "fox <&>", "roe deer", "wild boar")

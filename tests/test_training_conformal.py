@@ -16,7 +16,7 @@ from monitor.training.conformal import (
     promise_of,
     threshold,
 )
-from monitor.training.promises import promise_of_version
+from monitor.training.prediction_sets import promise_of_version
 
 K = 4
 NAMES = ("blank", "deer", "fox", "hare")

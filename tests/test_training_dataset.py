@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.log.learning import LabelledMedia, SplitRow
-from monitor.training.alike import events_by_looks
 from monitor.training.dataset import Part, build_dataset, plan_learning
 from monitor.training.folds import known_rows, make_folds
+from monitor.training.similarity import events_by_looks
 from monitor.training.split import assign_sides
 
 

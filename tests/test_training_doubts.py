@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from monitor.model.head import softmax
-from monitor.training.doubts import doubts
+from monitor.training.label_errors import doubts
 
 CLASSES = ("blank", "deer", "fox")
 

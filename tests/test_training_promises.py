@@ -19,7 +19,7 @@ from monitor.log.species_log import SpeciesLog
 from monitor.model.head import Head, in_set, predict
 from monitor.model.head_file import head_bytes, head_from_bytes
 from monitor.training import head as heads
-from monitor.training.promises import BLANK_LOOKING
+from monitor.training.prediction_sets import BLANK_LOOKING
 
 SPECIES = ("blank", "deer", "fox")
 LATER = datetime(2026, 6, 1, tzinfo=UTC)

@@ -19,8 +19,8 @@ from monitor.cli.demo.world import WorldPlan, plan, write_world
 from monitor.core.domain import utc_now
 from monitor.log.species_log import SpeciesLog, open_log
 from monitor.model.versions import HEAD_FILE, TAIL_FILE, ModelStore
+from monitor.training.augmentation import AS_IT_IS, MIRRORED, view_of
 from monitor.training.feature_maps import FOLDER
-from monitor.training.views import AS_IT_IS, MIRRORED, view_of
 
 pytestmark = [
     pytest.mark.slow,

@@ -25,8 +25,8 @@ from monitor.web.accounts import (
     Role,
     usable_name,
 )
+from monitor.web.rate_limit import FORGOTTEN_SECONDS, MOST_KEPT, Key, Rule, Waits, wait_seconds
 from monitor.web.sessions import Kind, Sessions, new_session
-from monitor.web.waits import FORGOTTEN_SECONDS, MOST_KEPT, Key, Rule, Waits, wait_seconds
 
 GOOD = "three wet badgers"
 

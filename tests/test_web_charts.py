@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 from monitor.core.config import load_settings
 from monitor.report.charts.catalogue import NAMES
 from monitor.report.charts.kept import KeptDetections
-from monitor.web.parts import Parts, open_parts
+from monitor.web.context import WebContext, open_parts
 from monitor.web.serving.app import create_app
 
 
 @pytest.fixture
-def parts(config: Path) -> Iterator[Parts]:
+def parts(config: Path) -> Iterator[WebContext]:
     """The parts of a station whose log has something in every table, and a frame of a visitor."""
     with fill(config.parent / "data" / "trapwatch.db") as log:
         say(log, frames(log, 1, deployment="gate")[0], "person")
@@ -32,7 +32,7 @@ def parts(config: Path) -> Iterator[Parts]:
 
 
 @pytest.fixture
-def client(parts: Parts) -> TestClient:
+def client(parts: WebContext) -> TestClient:
     """Somebody at this machine; the charts' first scan is over."""
     assert parts.detections.wait(30) is not None
     return TestClient(create_app(parts), base_url="http://127.0.0.1")
@@ -45,7 +45,7 @@ def rows_of(client: TestClient, address: str) -> list[dict[str, str]]:
 
 
 def test_while_the_log_is_read_for_the_first_time_charts_say_when_to_ask_again(
-    parts: Parts,
+    parts: WebContext,
 ) -> None:
     go = threading.Event()
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_drawn_is_said_in_words(
 
 
 def test_a_chart_is_drawn_once_until_the_log_is_read_anew(
-    parts: Parts, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    parts: WebContext, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from monitor.web.api import charts
 
@@ -160,7 +160,9 @@ def test_a_chart_is_drawn_once_until_the_log_is_read_anew(
     assert len(drawings) == 2
 
 
-def test_a_model_that_went_live_is_in_the_curve_at_once(parts: Parts, client: TestClient) -> None:
+def test_a_model_that_went_live_is_in_the_curve_at_once(
+    parts: WebContext, client: TestClient
+) -> None:
     from logbook import publish
 
     assert len(rows_of(client, "training.csv")) == 1

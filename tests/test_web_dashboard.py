@@ -27,7 +27,7 @@ from monitor.health.verdict import health as judged
 from monitor.log.media import BatchResult
 from monitor.log.species_log import SpeciesLog
 from monitor.web.accounts import Role
-from monitor.web.standing import amount, duration, troubles, what_helps
+from monitor.web.station_words import amount, duration, troubles, what_helps
 
 HOSTILE = "<script>alert('fox')</script>"
 

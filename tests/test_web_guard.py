@@ -20,15 +20,15 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from monitor.core.config import Settings, load_settings
-from monitor.web import door as door_module
+from monitor.web import authentication as door_module
 from monitor.web.accounts import Accounts, Role
 from monitor.web.bodies import MOST_BODY_BYTES, MOST_FORM_BYTES
 from monitor.web.checks import HEALTH, IMPORT_PATH, METRICS, READY, address_key, is_host
-from monitor.web.guard import FOR_ALL, HEADERS
-from monitor.web.parts import open_parts
+from monitor.web.context import open_parts
+from monitor.web.middleware import FOR_ALL, HEADERS
+from monitor.web.rate_limit import Waits
 from monitor.web.rendering import fingerprint
 from monitor.web.serving.app import create_app
-from monitor.web.waits import Waits
 
 PASSWORDS = {role: f"three wet {role.name.lower()}s" for role in Role}
 NAMES = {Role.VIEWER: "Vera", Role.REVIEWER: "Rui", Role.ADMIN: "Ada"}
@@ -628,7 +628,7 @@ def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
 def test_names_with_controls_cannot_forge_lines_of_the_log(shared, caplog) -> None:
     caplog.set_level(logging.WARNING)
     try_login(shared.browser(), "ana\r\n2026 root logged in \x1b[31m", "wrong wrong")
-    (record,) = [r for r in caplog.records if r.name == "monitor.web.door"]
+    (record,) = [r for r in caplog.records if r.name == "monitor.web.authentication"]
     assert record.getMessage().isprintable()
     assert "\\r\\n2026 root" in record.getMessage()
 

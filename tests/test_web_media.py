@@ -30,7 +30,7 @@ from monitor.model.backbone import LAYOUTS, architectures
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import Head
 from monitor.web.accounts import Role
-from monitor.web.parts import open_parts
+from monitor.web.context import open_parts
 from monitor.web.reveals import MOST, Reveals
 from monitor.web.serving.app import THREADS, create_app
 

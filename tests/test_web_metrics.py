@@ -26,8 +26,8 @@ from monitor.log.species_log import SpeciesLog, open_log
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Accounts, Role
 from monitor.web.checks import asks_nobody
+from monitor.web.context import open_parts
 from monitor.web.monitoring import KEPT_SECONDS, Kept, Monitoring
-from monitor.web.parts import open_parts
 from monitor.web.serving.app import create_app
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)

@@ -21,7 +21,7 @@ from monitor.log.media import BatchResult
 from monitor.review import event_walk
 from monitor.review.event_walk import event_page, events
 from monitor.web.accounts import Role
-from monitor.web.parts import Parts, open_parts
+from monitor.web.context import WebContext, open_parts
 from monitor.web.serving.app import create_app
 
 API = "/api/v1"
@@ -32,7 +32,7 @@ class Station:
 
     def __init__(self, config: Path) -> None:
         self.config = config
-        self.parts: Parts = open_parts(load_settings(config, {}))
+        self.parts: WebContext = open_parts(load_settings(config, {}))
         app = create_app(self.parts)
         self._client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         self._tokens = {

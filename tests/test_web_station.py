@@ -21,7 +21,7 @@ from monitor.log.species_log import SpeciesLog
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.web.accounts import Role
 from monitor.web.pages.station import ALERTS_SHOWN, SAID_SHOWN
-from monitor.web.standing import sentence
+from monitor.web.station_words import sentence
 
 HOSTILE = "<script>alert('fox')</script>"
 SIZES = ((1280, 800), (820, 1180), (390, 844))

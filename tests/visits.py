@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from monitor.core.config import load_settings
 from monitor.web.accounts import Role
-from monitor.web.parts import open_parts
+from monitor.web.context import open_parts
 from monitor.web.serving.app import create_app
 
 PASSWORD = "a long enough password"

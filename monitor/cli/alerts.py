@@ -10,7 +10,7 @@ import typer
 from monitor.cli.app import ConfigOption, JsonOption, app, read_settings
 from monitor.core.domain import TrapwatchError
 from monitor.health.alert_channels import channels_of, shown
-from monitor.health.alert_trial import try_all
+from monitor.health.alert_test import try_all
 from monitor.log.alerts import DeliveryRow
 from monitor.log.species_log import open_log
 from monitor.system.console import note, print_json, print_table

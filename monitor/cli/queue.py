@@ -19,13 +19,13 @@ from monitor.cli.app import (
 from monitor.cli.labels import NewOption, absolute, label, observation_of, tell_new
 from monitor.core.config import Settings
 from monitor.core.domain import How, Sighting, utc_now
+from monitor.log.label_errors import Suspect
 from monitor.log.queues import QueueCandidate
 from monitor.log.reviewing import Statement
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.log.suspects import Suspect
-from monitor.review.asking import ask_next
 from monitor.review.features import features_of
 from monitor.review.groups import MOST_COMPARED, Group, find_groups, keep_groups, label_group
+from monitor.review.next_frames import ask_next
 from monitor.system.console import note, print_json, print_table
 
 FEW, MANY = 2000, 20_000

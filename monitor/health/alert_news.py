@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, iso_utc, parse_iso_utc, shown_path
 from monitor.core.privacy import PrivateSpecies
@@ -24,7 +24,7 @@ from monitor.health.alerts import is_cooling, raise_alert
 from monitor.health.verdict import WORST_LAST, Finding, Level, health_of
 from monitor.log.alerts import PAGE, NewAlert
 from monitor.log.context import Context
-from monitor.log.poison import CONDEMNED
+from monitor.log.crashing_files import CONDEMNED
 from monitor.log.species_log import SpeciesLog
 
 logger = logging.getLogger(__name__)

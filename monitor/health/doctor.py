@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.core.config import ConfigError, Settings, sqlite_path
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from monitor.core.rest import resting_lines
+from monitor.core.pauses import resting_lines
 from monitor.system.disk import DiskState
 
 

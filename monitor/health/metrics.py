@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from monitor import __version__
 from monitor.core.domain import MediaStatus, RunState, parse_iso_utc
-from monitor.core.rest import KINDS_OF_WORK
+from monitor.core.pauses import KINDS_OF_WORK
 from monitor.health.metrics_measured import Measured, ProcessFigures
 from monitor.health.verdict import WORST_LAST, Level
 

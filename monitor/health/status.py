@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import psutil
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.core.config import Settings
 from monitor.core.config.power import HOURS_NOT_KEPT, NO_BATTERY
 from monitor.core.domain import iso_utc, parse_iso_utc, utc_now
-from monitor.core.rest import resting_lines
+from monitor.core.pauses import resting_lines
 from monitor.health.learning import learning_lines, learning_of
 from monitor.health.verdict import health_of
 from monitor.log.runs import RunRow

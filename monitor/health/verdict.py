@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import parse_iso_utc
 from monitor.health.ages import Ages, old_ones

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, select
 
 from monitor.core.domain import MediaStatus, Sighting, TrapwatchError
+from monitor.log.cursors import Trail, trails_of
 from monitor.log.filters import BrowseFilter
 from monitor.log.sightings import PAGE, SightingQueries
 from monitor.log.tables import Media
-from monitor.log.trails import Trail, trails_of
 
 BUDGET_SECONDS = 0.15
 """A page is given out after this time, full or not."""

@@ -10,10 +10,17 @@ from sqlalchemy import Connection, Select, and_, delete, exists, or_, select
 from sqlalchemy.orm import aliased
 
 from monitor.core.domain import MediaStatus, Prediction, iso_utc
+from monitor.log.batch_predictions import (
+    Said,
+    as_page,
+    known_ids,
+    labelled_among,
+    species_ids_of,
+    take_over,
+)
 from monitor.log.connection import LogPart, count_of
 from monitor.log.engine import LogError
 from monitor.log.filters import ONE, aside
-from monitor.log.said import Said, as_page, known_ids, labelled_among, species_ids_of, take_over
 from monitor.log.tables import Media, ModelVersion
 from monitor.log.tables import Prediction as Row
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import aliased
 from monitor.core.domain import MediaStatus
 from monitor.log.connection import count_of
 from monitor.log.filters import aside, percents
+from monitor.log.label_errors import SuspectQueries
 from monitor.log.species import _must_resolve, same_species
-from monitor.log.suspects import SuspectQueries
 from monitor.log.tables import Deployment, Media, Prediction, Species
 
 UNREADY = (MediaStatus.PENDING, MediaStatus.REJECTED)

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, func, select, update
 
 from monitor.log.connection import LogPart, new_act
 from monitor.log.engine import LogError
-from monitor.log.keys import claim_key
 from monitor.log.search import best_matches
 from monitor.log.species import (
     _answer_to,
@@ -21,6 +20,7 @@ from monitor.log.species import (
     resolve,
     spelled,
 )
+from monitor.log.species_keys import claim_key
 from monitor.log.tables import Act, Media, Observation, Species, SpeciesName
 
 CHANGES = ("species-add", "species-rename", "species-merge")

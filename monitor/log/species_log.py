@@ -17,6 +17,8 @@ from monitor.log.act_records import ActQueries
 from monitor.log.alerts import AlertQueries
 from monitor.log.backup import IsEnding, copy_pages, stamp, write_backup
 from monitor.log.browse import BrowseQueries
+from monitor.log.clock_evidence import WrittenQueries
+from monitor.log.crashing_files import PoisonQueries
 from monitor.log.deployment_acts import DeploymentActs
 from monitor.log.detections import DetectionQueries
 from monitor.log.effort import EffortQueries
@@ -27,7 +29,6 @@ from monitor.log.learning import LearningQueries, StatusQueries
 from monitor.log.media import MediaQueries
 from monitor.log.media_ids import MediaIdQueries
 from monitor.log.news import NewsQueries
-from monitor.log.poison import PoisonQueries
 from monitor.log.predictions import PredictionQueries
 from monitor.log.reference import ReferenceQueries
 from monitor.log.replaying import ReplayQueries
@@ -36,7 +37,6 @@ from monitor.log.runs import RunQueries
 from monitor.log.species_list import SpeciesQueries
 from monitor.log.today import TodayQueries
 from monitor.log.versions import VersionQueries
-from monitor.log.written import WrittenQueries
 
 EMPTYING_MS = 200
 

@@ -57,7 +57,7 @@ class Look:
     map: Floats
 
 
-class Looks:
+class ActivationMaps:
     """Makes maps on demand; its backbone is opened when first asked and let go when idle.
 
     Safe to share between threads; one picture goes through the backbone at a time. The backbone

@@ -21,9 +21,9 @@ from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone
 from monitor.model.backbone.tail import Tail, without_tail
 from monitor.model.head import predict
-from monitor.pipeline.lanes import Frame, Lanes
+from monitor.pipeline.inference_threads import Frame, InferenceThreads
 from monitor.pipeline.live import LiveModel
-from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.quarantine import Quarantine
 from monitor.pipeline.rescoring import Rescoring, Speaker
 from monitor.system.reads import Patience
 
@@ -42,7 +42,7 @@ class Pipeline:
         unknown_below: see `classifier.predict`.
         clock: the present, in UTC.
         threads: of the lanes.
-        caution: knows of files that end the program.
+        quarantine: knows of files that end the program.
         patience: reads files.
     """
 
@@ -56,13 +56,15 @@ class Pipeline:
         unknown_below: float,
         clock: Callable[[], datetime],
         threads: int = 2,
-        caution: Caution | None = None,
+        quarantine: Quarantine | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._log, self._features, self._live = log, features, live
         self._unknown_below, self._clock = unknown_below, clock
-        caution, patience = caution or Caution(log, rules, clock), patience or Patience(())
-        self._lanes = Lanes(log, features, open_backbone, rules, threads, caution, patience)
+        quarantine, patience = quarantine or Quarantine(log, rules, clock), patience or Patience(())
+        self._lanes = InferenceThreads(
+            log, features, open_backbone, rules, threads, quarantine, patience
+        )
         self._rescoring = Rescoring(log, self.features_of, unknown_below, clock)
 
     def warm_up(self) -> None:

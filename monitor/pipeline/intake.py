@@ -18,7 +18,7 @@ from monitor.images.metadata import read_metadata, to_utc
 from monitor.log.species_log import SpeciesLog
 from monitor.log.taking_in import IntakeItem
 from monitor.pipeline.deployments import Deployments
-from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.quarantine import Quarantine
 from monitor.pipeline.scan import Found
 from monitor.system.limited import Hangs
 from monitor.system.reading import MAX_FILE_BYTES, Content
@@ -45,7 +45,7 @@ class Intake:
         on_changing: called with a file that is still being written to, and with those that
             could not be taken in because the log failed: they are to be brought again.
         clock: the present, in UTC.
-        caution: knows of files that end the program.
+        quarantine: knows of files that end the program.
         patience: reads files.
     """
 
@@ -59,11 +59,11 @@ class Intake:
         clock: Callable[[], datetime],
         on_changing: Callable[[Found], None] = lambda found: None,
         threads: int = 2,
-        caution: Caution | None = None,
+        quarantine: Quarantine | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._log, self._deployments, self._rules = log, deployments, rules
-        self._caution = caution or Caution(log, rules, clock)
+        self._quarantine = quarantine or Quarantine(log, rules, clock)
         self._patience = patience or Patience(())
         self._reading: dict[int, bytes] = {}
         self._zone, self._event_gap, self._clock = zone, event_gap, clock
@@ -130,7 +130,7 @@ class Intake:
 
     def _read(self, found: Found) -> IntakeItem | Missed:
         try:
-            objection = self._caution.objection([found.path])
+            objection = self._quarantine.objection([found.path])
             content = self._patience.read(found.path)
         except FileNotFoundError:
             self._told.discard(found.path)
@@ -143,7 +143,7 @@ class Intake:
         self._told.discard(found.path)
         if content.stamp != found.stamp:  # written to, or replaced, since it was listed
             return Missed.CHANGING
-        with self._caution.reading(found.path):
+        with self._quarantine.reading(found.path):
             return self._describe(found, content, objection)
 
     def _describe(self, found: Found, content: Content, objection: str | None) -> IntakeItem:

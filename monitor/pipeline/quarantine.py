@@ -20,11 +20,11 @@ from typing import Any
 
 from monitor.core.domain import FileStamp, shown_path
 from monitor.images.decode import DecodeRules
+from monitor.log.crashing_files import CONDEMNED, DeadlyFile
 from monitor.log.engine import LogError
-from monitor.log.poison import CONDEMNED, DeadlyFile
 from monitor.log.species_log import SpeciesLog
+from monitor.pipeline.crash_test import death_of
 from monitor.pipeline.scan import stamp_of
-from monitor.pipeline.tasting import death_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ CAREFUL_SECONDS = 3600.0
 REFUSED = "reading it ended the program twice{}; set aside until its bytes change"
 
 
-class Caution:
+class Quarantine:
     """Knows whether to be careful, and of which files.
 
     Args:

@@ -20,9 +20,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from monitor.log.batch_predictions import Said
 from monitor.log.features import FeatureStore
 from monitor.log.predictions import PastMedia
-from monitor.log.said import Said
 from monitor.log.species_log import SpeciesLog
 from monitor.model.head import Answers, Head, answers_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from monitor.core.clocks import RELEASED_AT
+from monitor.core.clock_check import RELEASED_AT
 from monitor.core.domain import iso_utc, parse_iso_utc
 from monitor.log.backup_facts import NAME
 from monitor.log.upgrading import BEFORE

@@ -31,17 +31,17 @@ from monitor.log.restore import (
 from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import ModelError, ModelStore
 from monitor.recovery.backup_places import mark_of, newest_good
-from monitor.recovery.journal_places import journal_paths, mark_in
-from monitor.recovery.label_journal import is_apart, keep_journal, write_journals
-from monitor.recovery.replaced_log import choose_log, tell_choice
-from monitor.recovery.soundness import (
+from monitor.recovery.integrity import (
     RESTORED_STATE,
     faults_at_start,
     faults_of_log,
     join,
     with_more,
 )
-from monitor.recovery.soundness import STATE as INTEGRITY
+from monitor.recovery.integrity import STATE as INTEGRITY
+from monitor.recovery.journal_places import journal_paths, mark_in
+from monitor.recovery.label_journal import is_apart, keep_journal, write_journals
+from monitor.recovery.replaced_log import choose_log, tell_choice
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from monitor.log.engine import LogError, LogReplaced
 from monitor.log.integrity import faults_of
 from monitor.log.restore import drop_older_asides, name_aside, set_aside
 from monitor.log.species_log import SpeciesLog
+from monitor.recovery.integrity import RESTORED_STATE, join, with_more
 from monitor.recovery.label_journal import keep_journal
-from monitor.recovery.soundness import RESTORED_STATE, join, with_more
 from monitor.system.files import sync, write_whole
 from monitor.system.systemd import notify
 

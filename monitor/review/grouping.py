@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from monitor.core.domain import UNKNOWN
 from monitor.log.queues import QueueCandidate
-from monitor.review.alike import SAME_PICTURE, Floats, distances, standard_directions
+from monitor.review.similarity import SAME_PICTURE, Floats, distances, standard_directions
 
 SURE = 0.97
 """What a model is at least this sure of, it may gather from pictures that are less alike."""

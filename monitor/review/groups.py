@@ -75,8 +75,8 @@ def find_groups(
         return []
     import numpy as np
 
+    from monitor.review.coverage import weights_of
     from monitor.review.grouping import group
-    from monitor.review.teaching import weights_of
 
     vectors = features.get([candidate.sha256 for candidate in found[:MOST_COMPARED]])
     seen = [candidate for candidate in found[:MOST_COMPARED] if candidate.sha256 in vectors]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from monitor.core.config import Settings
 from monitor.core.domain import TrapwatchError, utc_now
-from monitor.core.rest import CLASSIFY, INTAKE, resting_lines
-from monitor.recovery.soundness import keep_together
+from monitor.core.pauses import CLASSIFY, INTAKE, resting_lines
+from monitor.recovery.integrity import keep_together
 from monitor.service.opening import open_station
 from monitor.service.station import Station
 from monitor.system.locks import LOCK_NAME, OwnerLock
@@ -44,10 +44,10 @@ def run_once(settings: Settings, progress: Callable[[int, int], None]) -> dict[s
         be_nice(settings.classifier)
         station = open_station(settings)
         try:
-            station.caution.run_begins()
+            station.quarantine.run_begins()
             return _run_station(station, progress)
         finally:
-            station.caution.run_ends()
+            station.quarantine.run_ends()
             station.close()
 
 

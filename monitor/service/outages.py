@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.log.context import Context
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from monitor.core.clocks import clock_problem
+from monitor.core.clock_check import clock_problem
 from monitor.core.config.power import DAY, HOURS_NOT_KEPT, NO_BATTERY, Span
-from monitor.core.rest import CLASSIFY, TRAIN, Reason
+from monitor.core.pauses import CLASSIFY, TRAIN, Reason
 from monitor.service.station import Station
 from monitor.system.battery import Battery, read_battery
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from monitor.core.config import Settings
 from monitor.core.domain import utc_now
-from monitor.core.rest import CLASSIFY, INTAKE, Rest
+from monitor.core.pauses import CLASSIFY, INTAKE, Rest
 from monitor.images.frame_reader import frame_reader
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog, open_log
@@ -38,7 +38,7 @@ from monitor.pipeline.deployments import DeploymentRow, Deployments, read_deploy
 from monitor.pipeline.intake import Intake
 from monitor.pipeline.live import LiveModel
 from monitor.pipeline.places import Place, merged, threads_of
-from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.quarantine import Quarantine
 from monitor.pipeline.watch import Found, stamp_of
 from monitor.recovery.label_journal import keep_journal
 from monitor.system.disk import MEGABYTE, DiskGuard
@@ -92,12 +92,12 @@ class Station:
         gap = timedelta(minutes=settings.deployments.event_gap_minutes)
         deployments = Deployments(settings.deployments.path_pattern, rows)
         rules, folders = decode_rules(settings), settings.watch.folders
-        self.caution = Caution(self.log, rules, clock)
+        self.quarantine = Quarantine(self.log, rules, clock)
         self.patience = Patience(folders)
 
         def make_intake(on_changing: Callable[[Found], None], threads: int) -> Intake:
             parts = (self.log, deployments, rules, settings.station.zone, gap, clock)
-            return Intake(*parts, on_changing, threads, self.caution, self.patience)
+            return Intake(*parts, on_changing, threads, self.quarantine, self.patience)
 
         self._make_intake = make_intake
         self.intake = make_intake(lambda found: None, threads)
@@ -111,7 +111,7 @@ class Station:
             settings.classifier.unknown_below,
             clock,
             threads=threads,
-            caution=self.caution,
+            quarantine=self.quarantine,
             patience=self.patience,
         )
         self._places: list[Place] = []

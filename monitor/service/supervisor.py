@@ -15,19 +15,19 @@ from typing import NoReturn
 
 from monitor.core.config import Settings, load_settings
 from monitor.core.domain import TrapwatchError, iso_utc, utc_now
-from monitor.core.rest import CLASSIFY, TRAIN, resting_lines
+from monitor.core.pauses import CLASSIFY, TRAIN, resting_lines
 from monitor.log.engine import LogError, LogReplaced
 from monitor.recovery.recovery import note_damage
 from monitor.recovery.replaced_log import save_what_is_open
-from monitor.service.attention import Crew
 from monitor.service.cleaning import clean_files, open_when_there_is_room
 from monitor.service.opening import open_station
-from monitor.service.periodic import ALONE, DUTIES, HANG_SECONDS
+from monitor.service.periodic_tasks import ALONE, HANG_SECONDS, PERIODIC_TASKS
 from monitor.service.power import BATTERY, tend_power
 from monitor.service.station import Station
 from monitor.service.ticks import Ticks
 from monitor.service.training_process import TrainingProcess, clear_up_after_training
 from monitor.service.web_process import WebProcess
+from monitor.service.workers import Crew
 from monitor.system.disk import DiskState, disk_lines
 from monitor.system.locks import LOCK_NAME, OwnerLock
 from monitor.system.memory import take_few_heaps
@@ -101,12 +101,12 @@ class Service:
     def _run_station(self, station: Station) -> bool:
         """Work until the end or a new config. False if a worker did not end in time."""
         _clear_up(station)
-        _guarded(station.caution.run_begins)
+        _guarded(station.quarantine.run_begins)
         _guarded(lambda: tend_power(station))
         crew = Crew(station, lambda: _classify(station))
         duties = {
             name: (seconds, partial(duty, station, self._is_ending))
-            for name, (seconds, duty) in DUTIES.items()
+            for name, (seconds, duty) in PERIODIC_TASKS.items()
         }
         training = (TRAINING_TICK_SECONDS, lambda: self._train_if_due(station))
         ticks = Ticks({"training": training, **duties}, HANG_SECONDS, ALONE)
@@ -212,7 +212,7 @@ class Service:
             logger.error("did not end in time: %s; nothing is lost by that", told)
             if not crew.only_folders_hang(late):
                 return False
-            _guarded(station.caution.run_ends)
+            _guarded(station.quarantine.run_ends)
             _leave(0) if self._stop.is_set() else _start_over()
         if (what := station.log.replaced()) is not None:
             self._begin_anew(station, what)
@@ -296,7 +296,7 @@ def _clear_up(station: Station) -> None:
 
 
 def _end_tidily(station: Station) -> None:
-    station.caution.run_ends()
+    station.quarantine.run_ends()
     station.log.checkpoint()
     station.close()
 

@@ -14,7 +14,7 @@ import psutil
 
 from monitor.core.config import Settings
 from monitor.core.domain import RunState, TrapwatchError, utc_now
-from monitor.core.rest import TRAIN
+from monitor.core.pauses import TRAIN
 from monitor.log.runs import ENDED_FROM_OUTSIDE
 from monitor.log.species_log import SpeciesLog
 from monitor.model.versions import ModelStore

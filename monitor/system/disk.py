@@ -18,7 +18,7 @@ from pathlib import Path
 
 from monitor.core.config import Settings
 from monitor.core.config.station import Disk
-from monitor.core.rest import KINDS_OF_WORK, Reason, Rest
+from monitor.core.pauses import KINDS_OF_WORK, Reason, Rest
 from monitor.system.far_disks import ANSWER_SECONDS, DoesNotAnswer, Figures, ask, figures_of
 
 REST_NAME = "disk"

@@ -17,10 +17,10 @@ from monitor.log.media import PendingMedia
 from monitor.model.backbone import BackboneOptions, MapBackbone, layout_of, open_backbone
 from monitor.model.backbone.tail import MAP_SHAPES, Tail
 from monitor.system.reading import read_verified
+from monitor.training.augmentation import AS_IT_IS, MOST_VIEWS, MapName, Wanted, fill_maps
 from monitor.training.dataset import Plan
 from monitor.training.feature_maps import FOLDER, MapStore
 from monitor.training.finetune import FEWEST_EPOCHS, NotTuned
-from monitor.training.views import AS_IT_IS, MOST_VIEWS, MapName, Wanted, fill_maps
 
 LAYERS: dict[int, MapName] = {4: "block3_pool", 5: "block4_pool"}
 """The map that goes into a block."""

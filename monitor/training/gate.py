@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from monitor.core.config import Gate
 from monitor.training.bootstrap import metric_of, paired_interval
-from monitor.training.chance import ROUNDING, events_needed, fewest, luck
 from monitor.training.comparison import Answers, Pair, Values
 from monitor.training.evaluate import Names
 from monitor.training.guards import Check, checks
+from monitor.training.permutation_test import ROUNDING, events_needed, fewest, luck
 
 __all__ = ["Answers", "Verdict", "decide", "majority_baseline"]
 Kind = Literal["better", "not better", "too little data"]

@@ -14,8 +14,8 @@ from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import layout_of
 from monitor.model.backbone.tail import Tail
 from monitor.model.head import Floats
-from monitor.training.alike import deepest_size, events_by_looks
 from monitor.training.dataset import NotLearnt, Plan, plan_learning
+from monitor.training.similarity import deepest_size, events_by_looks
 from monitor.training.split import DEPLOYMENT, EVENT, HELD_OUT, assign_sides, is_usable
 
 LOOKED_THROUGH, MOST_UNNAMED = 10_000, 2_500

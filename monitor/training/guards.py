@@ -14,8 +14,8 @@ import numpy as np
 
 from monitor.core.config import Gate
 from monitor.core.domain import BLANK
-from monitor.training.chance import ROUNDING, luck, signs
 from monitor.training.comparison import Answers, Bools, Pair, Values
+from monitor.training.permutation_test import ROUNDING, luck, signs
 
 GUARD_LUCK = 0.25
 """A loss that equal models show more seldom than this stops the challenger."""

@@ -15,14 +15,14 @@ from threadpoolctl import threadpool_limits
 from monitor.core.config import Settings
 from monitor.core.domain import RunState, TrapwatchError
 from monitor.log.engine import LogError
+from monitor.log.label_errors import SUSPECTS_KEY
 from monitor.log.species_log import SpeciesLog
-from monitor.log.suspects import SUSPECTS_KEY
 from monitor.model.backbone.tail import Tail
 from monitor.model.versions import ModelStore
-from monitor.training.alike import parts_of
 from monitor.training.bench import Bench
 from monitor.training.card import Circumstances, build_card, figures_of
 from monitor.training.card_page import card_page
+from monitor.training.card_plots import illustrate
 from monitor.training.champion import Champion, answers_of, find_champion, todays_name
 from monitor.training.comparison import Answers
 from monitor.training.dataset import Dataset, Part, Plan, build_dataset
@@ -37,11 +37,10 @@ from monitor.training.gather import (
     usable_labels,
 )
 from monitor.training.head import FittedHead, fit_head
-from monitor.training.illustrate import illustrate
 from monitor.training.method import may_fine_tune, tuned_is_better
 from monitor.training.mistakes import mistakes_sheet
 from monitor.training.outcome import Published, TrainingOutcome, discard, register
-from monitor.training.promises import (
+from monitor.training.prediction_sets import (
     judged_by,
     promise_figures,
     promise_of_version,
@@ -49,6 +48,7 @@ from monitor.training.promises import (
     with_promises,
 )
 from monitor.training.reporter import Reporter
+from monitor.training.similarity import parts_of
 from monitor.training.split import is_usable
 from monitor.training.tuning import prepare, tune
 

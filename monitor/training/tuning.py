@@ -21,6 +21,7 @@ from monitor.model.backbone.quiet import native_noise_held_back
 from monitor.model.backbone.tail import Tail, frozen_length
 from monitor.model.backbone.weights import load_weights
 from monitor.model.head import softmax
+from monitor.training.augmentation import AS_IT_IS, StoredMaps
 from monitor.training.bench import TRIED, Bench, fill, must_be_there, open_maps
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.dataset import Dataset, Plan, build_dataset
@@ -34,7 +35,6 @@ from monitor.training.head import (
     fit_on,
     samples_of,
 )
-from monitor.training.views import AS_IT_IS, StoredMaps
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[str, float], None]

@@ -9,7 +9,7 @@ from typing import Any
 from monitor.core.domain import TrapwatchError
 from monitor.log.species_log import SpeciesLog
 from monitor.training.evaluate import Evaluation, Share, SpeciesFigures
-from monitor.web.standing import share
+from monitor.web.station_words import share
 
 SAME_POINTS = 0.5
 """Shares that differ by less than half a percentage point are the same to a reader."""

@@ -9,11 +9,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.core.domain import MediaStatus, Sighting, Source
+from monitor.log.label_errors import MOST_SUSPECTS, Suspect
 from monitor.log.reviewing import disagree
-from monitor.log.suspects import MOST_SUSPECTS, Suspect
-from monitor.web.parts import Parts
+from monitor.web.context import WebContext
 from monitor.web.people import Role, Visitor
-from monitor.web.showing import is_hidden
+from monitor.web.picture_access import is_hidden
 
 
 class _Value(BaseModel):
@@ -104,12 +104,12 @@ class FrameDetail(FrameModel):
     ]
 
 
-def frames_of(here: Parts, who: Visitor, media_ids: Sequence[int]) -> list[FrameModel]:
+def frames_of(here: WebContext, who: Visitor, media_ids: Sequence[int]) -> list[FrameModel]:
     """These media as `who` may see them, in the order given; unknown ones are left out."""
     return [FrameModel.model_validate(values) for values in _Seen(here, who, media_ids).all()]
 
 
-def details_of(here: Parts, who: Visitor, media_ids: Sequence[int]) -> list[FrameDetail]:
+def details_of(here: WebContext, who: Visitor, media_ids: Sequence[int]) -> list[FrameDetail]:
     """The same with film strip, statements and dimensions: one round of queries for all."""
     films = here.log.films(media_ids)
     in_films = (media_id for film in films.values() for media_id in film)
@@ -133,7 +133,7 @@ def details_of(here: Parts, who: Visitor, media_ids: Sequence[int]) -> list[Fram
     return details
 
 
-def _doubts(here: Parts, seen: _Seen, media_ids: Sequence[int]) -> dict[int, Suspect]:
+def _doubts(here: WebContext, seen: _Seen, media_ids: Sequence[int]) -> dict[int, Suspect]:
     """Those of these media whose label looks wrong; mostly none is labelled, and none asked for."""
     labelled = [m for m in media_ids if seen.is_labelled(m)]
     found = here.log.suspects(MOST_SUSPECTS) if labelled else []
@@ -143,7 +143,7 @@ def _doubts(here: Parts, seen: _Seen, media_ids: Sequence[int]) -> dict[int, Sus
 class _Seen:
     """Some sightings, and how `who` sees them."""
 
-    def __init__(self, here: Parts, who: Visitor, media_ids: Sequence[int]) -> None:
+    def __init__(self, here: WebContext, who: Visitor, media_ids: Sequence[int]) -> None:
         self._here, self._who = here, who
         self._private = here.private.names()
         self._flagged = set(here.log.flagged(media_ids, limit=len(media_ids)))

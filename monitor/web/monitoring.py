@@ -16,7 +16,7 @@ from monitor.health.metrics import CONTENT_TYPE, exposition
 from monitor.health.metrics_measured import measure
 from monitor.health.verdict import Finding, Health, Level, health_of
 from monitor.web.checks import HEALTH, METRICS, READY
-from monitor.web.parts import Parts
+from monitor.web.context import WebContext
 
 T = TypeVar("T")
 KEPT_SECONDS = 3.0
@@ -49,7 +49,7 @@ class Kept(Generic[T]):
 class Monitoring:
     """The answers for one station."""
 
-    def __init__(self, parts: Parts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, parts: WebContext, clock: Callable[[], float] = time.monotonic) -> None:
         self._parts = parts
         self.health: Kept[Health] = Kept(self._health, clock)
         self.metrics: Kept[bytes] = Kept(self._metrics, clock)

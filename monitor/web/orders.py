@@ -14,7 +14,7 @@ from enum import StrEnum
 from monitor.core.domain import Sighting
 from monitor.log.features import FeatureStore
 from monitor.log.species_log import SpeciesLog
-from monitor.review.asking import ask_next
+from monitor.review.next_frames import ask_next
 
 FEW, MANY = 2_000, 20_000
 """So many candidates are ordered at first, and where those do not do (a night of waving grass is

@@ -10,7 +10,7 @@ from monitor.core.domain import MediaStatus, Source
 from monitor.core.moments import moment_of
 from monitor.log.browse import Cursor
 from monitor.log.filters import BrowseFilter
-from monitor.web.parts import Parts
+from monitor.web.context import WebContext
 
 MOST_ID = 2**63 - 1
 """SQLite has no larger numbers."""
@@ -46,7 +46,7 @@ class Search(BaseModel):
             return {name: value for name, value in given.items() if value != ""}
         return given
 
-    def wanted(self, here: Parts) -> BrowseFilter:
+    def wanted(self, here: WebContext) -> BrowseFilter:
         """The filter. Raises NoMoment."""
         given = self.model_dump(exclude={"limit", "cursor"})
         zone, now = here.settings.station.zone, here.clock()

@@ -65,10 +65,11 @@ def break_refusing() -> None:
 
 
 HURRIED_BACKUPS = """
-from monitor.recovery import backing_up
-from monitor.service import periodic, supervisor
+from monitor.recovery import backup_task as backing_up
+from monitor.service import supervisor
 backing_up.due = lambda *_: True
-supervisor.DUTIES = periodic.DUTIES | {"backup": (1.0, periodic.DUTIES["backup"][1])}
+tasks = supervisor.PERIODIC_TASKS
+supervisor.PERIODIC_TASKS = tasks | {"backup": (1.0, tasks["backup"][1])}
 """
 """Run in a service before its start: it makes a backup each second."""
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is
 from monitor.cli import main
 from monitor.pipeline import places
 from monitor.pipeline.scan import stamp_of
-from monitor.service import attention
+from monitor.service import workers as attention
 from monitor.system import reads as patience
 from monitor.system.reading import Content
 

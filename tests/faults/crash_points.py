@@ -268,8 +268,10 @@ SCENARIOS: dict[str, Scenario] = {
     "log.media.MediaQueries.regroup_events": Scenario("seen", ONCE, _wider_events),
     "log.media.MediaQueries.set_deployments": Scenario("fresh", ONCE),
     "log.media.MediaQueries.take_in": Scenario("fresh", ONCE),
-    "log.poison.PoisonQueries.clear_of_suspicion": Scenario("fresh", ONCE, _die_while_reading),
-    "log.poison.PoisonQueries.count_death": Scenario("fresh", ONCE, _die_while_reading),
+    "log.crashing_files.PoisonQueries.clear_of_suspicion": Scenario(
+        "fresh", ONCE, _die_while_reading
+    ),
+    "log.crashing_files.PoisonQueries.count_death": Scenario("fresh", ONCE, _die_while_reading),
     "log.predictions.PredictionQueries.drop_unchanged_history": Scenario(
         "twice", ("housekeeping",), _words_of_an_older_release
     ),

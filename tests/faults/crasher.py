@@ -137,7 +137,7 @@ def run(arguments: list[str]) -> NoReturn:
 
 def _housekeeping(config: Path) -> None:
     from monitor.core.config import load_settings
-    from monitor.service.periodic import housekeeping
+    from monitor.service.periodic_tasks import housekeeping
     from monitor.service.station import Station
 
     station = Station(load_settings(config))

@@ -22,9 +22,9 @@ from .systemd import wait_until
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 IMPATIENT = """
-import monitor.service.attention, monitor.system.reads, monitor.pipeline.places
-monitor.service.attention.WATCH_HANGS_SECONDS = 1.0
-monitor.service.attention.DISK_HANGS_SECONDS = 1.0
+import monitor.service.workers, monitor.system.reads, monitor.pipeline.places
+monitor.service.workers.WATCH_HANGS_SECONDS = 1.0
+monitor.service.workers.DISK_HANGS_SECONDS = 1.0
 monitor.system.reads.READ_SECONDS = 1.0
 monitor.pipeline.places.PROBE_SECONDS = 1.0
 """

@@ -31,8 +31,8 @@ from .systemd import Ears, running, stopped, wait_until
 TOP = Path(__file__).parents[2]
 FIXTURES = TOP / "tests" / "fixtures"
 HURRIED = (
-    "from monitor.service import supervisor; supervisor.DUTIES = {"
-    "name: (0.3, task) for name, (_, task) in supervisor.DUTIES.items()}"
+    "from monitor.service import supervisor; supervisor.PERIODIC_TASKS = {"
+    "name: (0.3, task) for name, (_, task) in supervisor.PERIODIC_TASKS.items()}"
 )
 """Run in a service before its start: each periodic task is looked at three times a second."""
 PAGES = ("", "review", "browse", "grid", "species", "models", "station", "api/v1/sightings")

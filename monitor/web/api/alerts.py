@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from monitor.health.alert_outbox import STATE_KEY
 from monitor.log.species_log import SpeciesLog
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 
 router = APIRouter(tags=["status"])

@@ -17,7 +17,7 @@ from monitor.log.detected import Detections
 from monitor.report.charts import paper
 from monitor.report.charts.catalogue import NAMES, ChartName, Choice, chart
 from monitor.report.charts.paper import Chart
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Viewer
 from monitor.web.problems import Problem
 
@@ -100,7 +100,7 @@ def draw(
     return Response(content, media_type=media_type, headers=headers)
 
 
-def _detections(here: Parts) -> Detections:
+def _detections(here: WebContext) -> Detections:
     detections = here.detections.get()
     if detections is None:
         raise HTTPException(
@@ -111,7 +111,7 @@ def _detections(here: Parts) -> Detections:
     return detections
 
 
-def _choice(here: Parts, asked: Asked) -> Choice:
+def _choice(here: WebContext, asked: Asked) -> Choice:
     """The request's words as values. Raises NoMoment, UnknownSpecies."""
     zone, now = here.settings.station.zone, here.clock()
 

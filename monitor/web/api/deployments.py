@@ -11,7 +11,7 @@ from monitor.core.domain import parse_iso_utc
 from monitor.core.moments import moment_of
 from monitor.report.camera_days import deployments_of
 from monitor.web.api.outages import OutageOut
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 
 router = APIRouter(tags=["status"])

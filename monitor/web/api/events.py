@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from monitor.core.events import EventSighting
 from monitor.review.event_walk import event_page
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Role, Viewer
 from monitor.web.searching import NEXT, EventsPage, text_of
 

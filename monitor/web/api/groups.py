@@ -21,8 +21,8 @@ from monitor.web.api.labels import (
     near_miss,
 )
 from monitor.web.api.review import MOST_HELD, MediaId, Nothing
+from monitor.web.context import Here, WebContext
 from monitor.web.frames import FrameModel, frames_of
-from monitor.web.parts import Here, Parts
 from monitor.web.people import Reviewer, Visitor, name_of
 
 router = APIRouter(tags=["review"])
@@ -142,7 +142,7 @@ def label(
     )
 
 
-def _told(here: Parts, who: Visitor, found: Sequence[Group]) -> Groups:
+def _told(here: WebContext, who: Visitor, found: Sequence[Group]) -> Groups:
     media_ids = [media_id for group in found for media_id in group.media_ids]
     frames = {frame.media_id: frame for frame in frames_of(here, who, media_ids)}
     return Groups(

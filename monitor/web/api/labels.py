@@ -16,7 +16,7 @@ from monitor.log.labels import RequestTaken
 from monitor.log.species import LONGEST_NAME, UnknownSpecies
 from monitor.log.undoing import NotTheirs
 from monitor.web.api.review import MediaId
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Reviewer, Role, name_of
 
 router = APIRouter(tags=["labels"])
@@ -193,7 +193,7 @@ def own_acts(here: Here, who: Reviewer) -> OwnActs:
     return OwnActs(acts=[OwnAct(**asdict(act)) for act in acts])
 
 
-def _refuse_rejected(here: Parts, media_ids: list[int]) -> None:
+def _refuse_rejected(here: WebContext, media_ids: list[int]) -> None:
     standing = here.log.standing(media_ids, here.clock())
     rejected = sorted(media_id for media_id, one in standing.items() if one.rejected)
     if rejected:

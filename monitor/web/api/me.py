@@ -6,7 +6,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
 from monitor.web.accounts import LONGEST_NAME
-from monitor.web.door import Door
+from monitor.web.authentication import Authentication
 from monitor.web.people import Viewer
 
 router = APIRouter(tags=["me"])
@@ -38,7 +38,7 @@ def say_name(request: Request, response: Response, new: NewName, who: Viewer) ->
     session = request.state.session
     if session is None or who.logged_in:
         raise HTTPException(409, f"you are {who.name} here: that is the name of your login")
-    door: Door = request.app.state.door
+    door: Authentication = request.app.state.door
     named = door.named(session, new.name)
     response.headers["Set-Cookie"] = door.sessions().header(named)
     return Me(name=named.name, role=who.role.name.lower(), csrf=who.csrf)

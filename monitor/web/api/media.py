@@ -21,10 +21,10 @@ from monitor.model.backbone import BackboneError
 from monitor.model.head import Head
 from monitor.model.versions import ModelStore
 from monitor.web.api.models import version_row
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of
+from monitor.web.picture_access import is_hidden, shown, sighting_of
 from monitor.web.searching import MOST_ID
-from monitor.web.showing import is_hidden, shown, sighting_of
 
 router = APIRouter(tags=["media"])
 
@@ -134,7 +134,7 @@ def reveal(wanted: RevealRequest, here: Here, who: Reviewer) -> dict[str, str]:
 
 
 async def _picture(
-    media_id: int, size: Size, request: Request, here: Parts, who: Visitor
+    media_id: int, size: Size, request: Request, here: WebContext, who: Visitor
 ) -> Response:
     """Waits without a thread: a page asks for a hundred at once, and a network share that hangs
     must not take every thread of the server."""
@@ -168,7 +168,7 @@ def _has_it(request: Request, etag: str) -> bool:
     return "*" in given or etag in [tag.removeprefix("W/") for tag in given]
 
 
-def _version(name: str | None, here: Parts) -> VersionRow:
+def _version(name: str | None, here: WebContext) -> VersionRow:
     if name is not None:
         return version_row(here, name)
     live = here.log.live_version()
@@ -183,7 +183,7 @@ def _head(directory: FilePath, name: str, sha256: str) -> Head:
     return ModelStore(directory).load_head(name, sha256)
 
 
-def _class_of(species: str | None, sighting: Sighting, head: Head, here: Parts) -> str | None:
+def _class_of(species: str | None, sighting: Sighting, head: Head, here: WebContext) -> str | None:
     """What the model calls this species, which may have been renamed since it was trained."""
     if species is None:
         best = [name for name, _ in sighting.alternatives if name in head.classes]

@@ -16,7 +16,7 @@ from monitor.core.domain import How, ModelState
 from monitor.log.engine import LogError
 from monitor.log.versions import VersionRow
 from monitor.model.versions import MISTAKES_FILE, PLOT_NAME, ModelDamaged, ModelError, ModelStore
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Admin, Role, Viewer, Visitor, name_of, needs
 
 router = APIRouter(tags=["models"])
@@ -133,7 +133,7 @@ def promote(version: str, here: Here, who: Admin, seen: SeenLive = None) -> Live
     return Live(live=version)
 
 
-def version_row(here: Parts, name: str) -> VersionRow:
+def version_row(here: WebContext, name: str) -> VersionRow:
     """One version. Raises HTTPException 404 if there is none of that name."""
     try:
         return here.log.version(name)
@@ -160,7 +160,7 @@ def _is_plot(path: Path) -> bool:
     return bool(PLOT_NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
 
 
-def _must_still_be_live(here: Parts, seen: Seen | None) -> None:
+def _must_still_be_live(here: WebContext, seen: Seen | None) -> None:
     """A second click, or somebody else's in the meantime, must not take one more step."""
     live = here.log.live_version()
     if seen and seen.live and (live is None or live.name != seen.live):

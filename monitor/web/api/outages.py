@@ -14,7 +14,7 @@ from monitor.core.silence import Outage, OutageState, Reason
 from monitor.log.deployment_acts import UNCHANGED
 from monitor.log.engine import LogError
 from monitor.report.camera_days import outage_document
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Reviewer, Viewer, Visitor, name_of
 
 router = APIRouter(tags=["status"])
@@ -130,7 +130,7 @@ def dismiss(outage_id: OutageId, said: Dismissing, here: Here, who: Reviewer) ->
 
 
 def _judge(
-    here: Parts,
+    here: WebContext,
     who: Visitor,
     outage_id: int,
     state: OutageState,
@@ -149,12 +149,12 @@ def _judge(
     return OutageOut(**outage_document(judged))
 
 
-def _moment(here: Parts, text: str, *, end: bool = False) -> datetime:
+def _moment(here: WebContext, text: str, *, end: bool = False) -> datetime:
     """A time on the station's clock. Raises NoMoment."""
     found = moment_of(text, here.settings.station.zone, here.clock(), end=end)
     assert found is not None
     return parse_iso_utc(found)
 
 
-def _end(here: Parts, text: str | None) -> datetime | None:
+def _end(here: WebContext, text: str | None) -> datetime | None:
     return _moment(here, text, end=True) if text is not None else None

@@ -8,9 +8,9 @@ from fastapi import APIRouter, BackgroundTasks
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.core.domain import How
+from monitor.web.context import Here
 from monitor.web.frames import FrameDetail, details_of
 from monitor.web.orders import Asked, Queue
-from monitor.web.parts import Here
 from monitor.web.people import Reviewer, name_of
 
 router = APIRouter(tags=["review"])

@@ -15,9 +15,10 @@ from monitor.core.domain import Sighting
 from monitor.log.browse import BrowsePage
 from monitor.log.filters import BrowseFilter
 from monitor.log.reference import NoSuchMedia
+from monitor.web.context import Here, WebContext
 from monitor.web.frames import FrameDetail, FrameModel, details_of, frames_of
-from monitor.web.parts import Here, Parts
 from monitor.web.people import Role, Viewer, Visitor
+from monitor.web.picture_access import is_hidden
 from monitor.web.searching import (
     MOST_ID,
     NEXT,
@@ -26,7 +27,6 @@ from monitor.web.searching import (
     SightingsSearch,
     text_of,
 )
-from monitor.web.showing import is_hidden
 
 router = APIRouter(tags=["sightings"])
 CSV_PAGE = 500
@@ -76,7 +76,7 @@ def sightings_csv(
 
 
 def _pages(
-    here: Parts, who: Visitor, wanted: BrowseFilter, page: BrowsePage
+    here: WebContext, who: Visitor, wanted: BrowseFilter, page: BrowsePage
 ) -> Iterator[list[Sighting]]:
     while True:
         private = here.private.names()

@@ -14,7 +14,7 @@ from monitor.exchange.species import import_species
 from monitor.log.species import LONGEST_NAME
 from monitor.log.species_list import SpeciesAct
 from monitor.web.api.labels import Line
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Admin, Viewer, name_of
 
 router = APIRouter(tags=["species"])

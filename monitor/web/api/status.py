@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from monitor.core.domain import iso_utc
 from monitor.health.status import status_of
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 
 router = APIRouter(tags=["status"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 from monitor.web.rendering import page
 

@@ -13,8 +13,8 @@ from monitor.core.domain import Sighting
 from monitor.core.privacy import hides, hides_from_viewers
 from monitor.core.silence import OutageState
 from monitor.health.status import status_of
-from monitor.web import standing
-from monitor.web.parts import Here, Parts
+from monitor.web import station_words as standing
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Role, Viewer, Visitor
 from monitor.web.rendering import page
 
@@ -68,7 +68,7 @@ def dashboard(request: Request, here: Here, who: Viewer) -> Response:
     )
 
 
-def _newest(here: Parts, who: Visitor) -> list[Thumb]:
+def _newest(here: WebContext, who: Visitor) -> list[Thumb]:
     """What was taken in last; nobody sees a person or a vehicle by opening the first page."""
     private = here.private.names()
     hidden = hides if who.role >= Role.REVIEWER else hides_from_viewers

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
+from monitor.web.authentication import Authentication
 from monitor.web.checks import local_path
-from monitor.web.door import Door
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
@@ -33,7 +33,7 @@ def log_in(
     next: Annotated[str, Form()] = "/",
 ) -> Response:
     """Let somebody in, with a session that nobody had before."""
-    door: Door = request.app.state.door
+    door: Authentication = request.app.state.door
     try:
         session = door.log_in(name, password, request.client.host if request.client else "")
     except HTTPException as refused:
@@ -49,14 +49,14 @@ def log_in(
 @router.post("/logout")
 def log_out(request: Request) -> Response:
     """Take the session away from this browser."""
-    door: Door = request.app.state.door
+    door: Authentication = request.app.state.door
     there = RedirectResponse("/login", 303)
     there.headers["Set-Cookie"] = door.sessions().header(None)
     return there
 
 
 def _form(request: Request, next: str, *, name: str = "", words: str = "") -> HTMLResponse:
-    door: Door = request.app.state.door
+    door: Authentication = request.app.state.door
     return page(
         request,
         "login.html",

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from monitor.core.domain import TrapwatchError
-from monitor.web import cards, standing
+from monitor.web import cards
+from monitor.web import station_words as standing
 from monitor.web.api.models import may_see, plots_of, version_row
-from monitor.web.parts import Here, Parts
+from monitor.web.context import Here, WebContext
 from monitor.web.people import Viewer
 from monitor.web.rendering import page
 
@@ -74,7 +75,7 @@ def model(request: Request, version: str, here: Here, who: Viewer) -> Response:
     )
 
 
-def _card(here: Parts, version: str) -> tuple[cards.Card | None, str]:
+def _card(here: WebContext, version: str) -> tuple[cards.Card | None, str]:
     """The card of a version; or None and, in words, why it cannot be shown."""
     try:
         return cards.read_card(version, here.store.card(version)), ""
@@ -93,6 +94,6 @@ def _compared(a: tuple[str, cards.Card], b: tuple[str, cards.Card]) -> dict[str,
     }
 
 
-def _words(here: Parts) -> dict[str, Any]:
+def _words(here: WebContext) -> dict[str, Any]:
     zone = here.settings.station.zone
     return {"words": standing, "at": partial(standing.moment, zone=zone), "zone": zone.key}

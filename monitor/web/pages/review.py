@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse
 
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Reviewer, Viewer
 from monitor.web.rendering import page
 from monitor.web.searching import MOST_ID

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from monitor.log.keys import FREE_LETTERS
 from monitor.log.species import fold
+from monitor.log.species_keys import FREE_LETTERS
 from monitor.log.species_list import SpeciesRow
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 from monitor.web.rendering import page
 

@@ -13,14 +13,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from monitor.core.domain import iso_utc, parse_iso_utc, shown_path
-from monitor.core.rest import resting_lines
+from monitor.core.pauses import resting_lines
 from monitor.core.silence import Outage, OutageState, Reason
 from monitor.health.status import TOLD_FOR, status_of
-from monitor.log.poison import CONDEMNED
+from monitor.log.crashing_files import CONDEMNED
 from monitor.report.camera_days import outage_document
-from monitor.web import standing
+from monitor.web import station_words as standing
 from monitor.web.api.alerts import channels
-from monitor.web.parts import Here
+from monitor.web.context import Here
 from monitor.web.people import Viewer
 from monitor.web.rendering import page
 

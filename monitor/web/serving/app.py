@@ -12,10 +12,10 @@ from starlette.types import ASGIApp
 
 from monitor import __version__
 from monitor.web import api, monitoring, pages
+from monitor.web.authentication import Authentication
 from monitor.web.bodies import Limits
-from monitor.web.door import Door
-from monitor.web.guard import Guard
-from monitor.web.parts import Parts
+from monitor.web.context import WebContext
+from monitor.web.middleware import Middleware
 from monitor.web.problems import tell_problems
 from monitor.web.rendering import STATIC, fingerprint
 
@@ -27,11 +27,11 @@ class _Guarded(FastAPI):
     """Routes behind a guard: outermost, so that no answer, not even to an error, passes it by."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Guard(super().build_middleware_stack(), self.state.door, self.state.limits)
+        return Middleware(super().build_middleware_stack(), self.state.door, self.state.limits)
 
 
 def create_app(
-    parts: Parts, limits: Limits = Limits(), end: Callable[[], object] = lambda: None
+    parts: WebContext, limits: Limits = Limits(), end: Callable[[], object] = lambda: None
 ) -> FastAPI:
     """The web of one station. `parts` stays the caller's, to be closed after the server ended.
 
@@ -48,7 +48,7 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.parts, app.state.limits, app.state.end = parts, limits, end
-    app.state.door = Door(parts.accounts, parts.settings.web, parts.clock)
+    app.state.door = Authentication(parts.accounts, parts.settings.web, parts.clock)
     app.state.monitoring = monitoring.Monitoring(parts)
     tell_problems(app)
     app.include_router(api.router)

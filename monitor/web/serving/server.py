@@ -22,7 +22,7 @@ from monitor.web.accounts import Accounts
 from monitor.web.bodies import Limits
 from monitor.web.checks import is_loopback
 from monitor.web.connections import Connections
-from monitor.web.parts import open_parts
+from monitor.web.context import open_parts
 from monitor.web.serving.app import create_app
 
 logger = logging.getLogger(__name__)

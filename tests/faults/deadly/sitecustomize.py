@@ -29,7 +29,7 @@ def dying_of(mark: bytes, function: Callable[..., Any]) -> Callable[..., Any]:
         if (
             b"SLOW-DECODE" in data
             and mark == b"DEADLY-DECODE"
-            and "monitor.pipeline.tasting" not in TOLD
+            and "monitor.pipeline.crash_test" not in TOLD
         ):
             Path(os.environ["DRILL_FLAG"]).touch()
             time.sleep(SLOW_SECONDS)

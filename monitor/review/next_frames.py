@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from monitor.log.queues import QueueCandidate
 from monitor.log.species_log import SpeciesLog
-from monitor.review.turns import order_queue
+from monitor.review.uncertainty import order_queue
 
 if TYPE_CHECKING:
     from monitor.log.features import FeatureStore
-    from monitor.review.alike import Floats
+    from monitor.review.similarity import Floats
 
 MOST_COMPARED = 2000
 """So many candidates, and so many labelled frames, are compared with each other: 0.6 s."""
@@ -35,7 +35,7 @@ def ask_next(
         return order_queue(found, labels, limit)
     import numpy as np
 
-    from monitor.review.teaching import event_of, most_teaching
+    from monitor.review.coverage import event_of, most_teaching
 
     chosen = order_queue(found, labels, MOST_COMPARED)
     turns = log.candidates([candidate.media_id for candidate in chosen])

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from monitor.core.rest import INTAKE
+from monitor.core.pauses import INTAKE
 from monitor.pipeline.places import Place
 from monitor.service.station import Station
 from monitor.system.workers import Worker

@@ -47,7 +47,7 @@ def death_of(path: bytes, rules: DecodeRules) -> str | None:
 
 def _taste(path: bytes, rules: DecodeRules) -> str | None:
     order = json.dumps({"path": path.hex(), "rules": asdict(rules)}).encode()
-    command = [sys.executable, "-m", "monitor.pipeline.tasting"]
+    command = [sys.executable, "-m", "monitor.pipeline.crash_test"]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing) as child:
         try:

@@ -26,8 +26,8 @@ from monitor.web.accounts import (
 )
 from monitor.web.checks import METRICS, address_key, asks_nobody, is_loopback
 from monitor.web.people import ASK_FOR_TOKEN, Visitor
+from monitor.web.rate_limit import Key, Rule, Waits
 from monitor.web.sessions import Kind, Session, Sessions, new_session
-from monitor.web.waits import Key, Rule, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Visit:
     is_new: bool = False
 
 
-class Door:
+class Authentication:
     """Who comes in, and as whom. Safe to share between threads.
 
     Args:

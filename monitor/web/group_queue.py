@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 from monitor.log.reviewing import Standing
 from monitor.log.species_log import SpeciesLog
 from monitor.review.groups import MOST_COMPARED, Group, find_groups, keep_groups
-from monitor.web.desk import LEASE
 from monitor.web.orders import OpenFeatures
+from monitor.web.review_queue import LEASE
 
 FRESH = timedelta(seconds=60)
 FEWEST = 2
 """Open frames below which a group is none any more."""
 
 
-class GroupDesk:
+class GroupQueue:
     """Which groups come next, for each reviewer. Safe to share between threads."""
 
     def __init__(

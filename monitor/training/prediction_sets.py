@@ -17,9 +17,9 @@ from monitor.training.champion import Champion, todays_name
 from monitor.training.conformal import coverage_figures, promise_of
 from monitor.training.dataset import Dataset, Part, Plan
 from monitor.training.distance import strange_above, unknown_figures, with_unnamed
-from monitor.training.doubts import doubts
 from monitor.training.event_labels import SURE, rows_to_judge_by
 from monitor.training.head import FittedHead
+from monitor.training.label_errors import doubts
 
 Bools = npt.NDArray[np.bool_]
 BLANK_LOOKING = "looks blank, and only its event was labelled"

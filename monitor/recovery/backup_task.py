@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from monitor.core.domain import iso_utc
-from monitor.core.rest import BACKUP, Rest
+from monitor.core.pauses import BACKUP, Rest
 from monitor.log.backup_facts import BackupError, BackupStopped, NotSound
 from monitor.log.context import Context
 from monitor.recovery.backup_schedule import Last, due, facts_of_last, last_of, looked
 from monitor.recovery.backups import STATE, back_up
-from monitor.recovery.soundness import faults_of_log
+from monitor.recovery.integrity import faults_of_log
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from fastapi import HTTPException
 
 from monitor.core.domain import MediaStatus, Sighting
 from monitor.core.privacy import hides, hides_from_viewers
-from monitor.web.parts import Parts
+from monitor.web.context import WebContext
 from monitor.web.people import Role, Visitor
 
 
@@ -21,7 +21,7 @@ def is_hidden(sighting: Sighting, visitor: Visitor, private: frozenset[str]) -> 
     return hides_from_viewers(sighting, private)
 
 
-def sighting_of(media_id: int, here: Parts) -> Sighting:
+def sighting_of(media_id: int, here: WebContext) -> Sighting:
     """The sighting of a media that has a picture.
 
     Raises:
@@ -35,7 +35,7 @@ def sighting_of(media_id: int, here: Parts) -> Sighting:
     return found[0]
 
 
-def shown(media_id: int, visitor: Visitor, here: Parts) -> tuple[Sighting, bool]:
+def shown(media_id: int, visitor: Visitor, here: WebContext) -> tuple[Sighting, bool]:
     """The sighting of a media whose picture this visitor may see, and whether it is a hidden one
     (that no browser should keep).
 

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from monitor.log.label_errors import MOST_SUSPECTS
 from monitor.log.reviewing import Standing, disagree
 from monitor.log.species_log import SpeciesLog
-from monitor.log.suspects import MOST_SUSPECTS
 from monitor.web.orders import UNLABELLED, Asked, OpenFeatures, Orders, Queue
 
 LEASE = timedelta(minutes=10)
@@ -20,7 +20,7 @@ WAITING_FRESH = timedelta(seconds=10)
 SESSIONS = 500
 
 
-class Desk:
+class ReviewQueue:
     """Which frames come next, for each reviewer. Safe to share between threads."""
 
     def __init__(

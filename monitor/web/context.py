@@ -15,7 +15,7 @@ from monitor.core.domain import utc_now
 from monitor.core.privacy import PrivateSpecies
 from monitor.images.pictures import PICTURES_FOLDER, Pictures
 from monitor.log.species_log import SpeciesLog, open_log
-from monitor.model.activation_map import Looks
+from monitor.model.activation_map import ActivationMaps
 from monitor.model.options import backbone_options, decode_rules
 from monitor.model.versions import ModelStore
 from monitor.recovery.label_journal import keep_journal
@@ -23,13 +23,13 @@ from monitor.report.charts.kept import KeptDetections
 from monitor.review.features import features_of
 from monitor.system.disk import MEGABYTE
 from monitor.web.accounts import Accounts
-from monitor.web.desk import Desk
-from monitor.web.group_desk import GroupDesk
+from monitor.web.group_queue import GroupQueue
 from monitor.web.reveals import Reveals
+from monitor.web.review_queue import ReviewQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class WebContext:
     """One station, as its web pages see it. Safe to share between threads."""
 
     settings: Settings
@@ -37,9 +37,9 @@ class Parts:
     store: ModelStore
     accounts: Accounts
     pictures: Pictures
-    looks: Looks
-    desk: Desk
-    groups: GroupDesk
+    looks: ActivationMaps
+    desk: ReviewQueue
+    groups: GroupQueue
     detections: KeptDetections
     private: PrivateSpecies
     reveals: Reveals
@@ -53,7 +53,7 @@ class Parts:
         self.log.close()
 
 
-def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Parts:
+def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> WebContext:
     """Open the log (made if it is new) and everything that works on it."""
     data = settings.data_directory
     log = keep_journal(open_log(settings.database.url, create=True), settings, clock)
@@ -61,7 +61,7 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     most_bytes = settings.web.picture_cache_mb * 1024 * 1024
     private = PrivateSpecies(settings.web.private_species, log.called_today)
     features = partial(features_of, settings, log)
-    return Parts(
+    return WebContext(
         settings,
         log,
         ModelStore(settings.models.directory),
@@ -75,9 +75,9 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
             spare_bytes=settings.disk.stop_mb * MEGABYTE,
             is_deadly=log.is_set_aside,
         ),
-        Looks(backbone_options(settings), rules),
-        Desk(log, clock, features),
-        GroupDesk(log, clock, features),
+        ActivationMaps(backbone_options(settings), rules),
+        ReviewQueue(log, clock, features),
+        GroupQueue(log, clock, features),
         KeptDetections(log.detections, private.names),
         private,
         Reveals(clock),
@@ -85,10 +85,10 @@ def open_parts(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     )
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
+def _parts(request: Request) -> WebContext:
+    parts: WebContext = request.app.state.parts
     return parts
 
 
-Here = Annotated[Parts, Depends(_parts)]
+Here = Annotated[WebContext, Depends(_parts)]
 """For routes: `def route(here: Here)`."""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.web.accounts import AccountsDamaged, Role
+from monitor.web.authentication import Authentication, Visit
 from monitor.web.bodies import (
     MOST_BODY_BYTES,
     MOST_FORM_BYTES,
@@ -31,7 +32,6 @@ from monitor.web.checks import (
     names_this_machine,
     wanted_type,
 )
-from monitor.web.door import Door, Visit
 from monitor.web.people import ASK_FOR_TOKEN, NOBODY, needs
 from monitor.web.problems import answer
 from monitor.web.rendering import fingerprint
@@ -63,7 +63,7 @@ HEADERS = [
 FOR_GOOD, NEVER = b"public, max-age=31536000, immutable", b"no-store"
 
 
-class Guard:
+class Middleware:
     """Lets in what may come in; the rest is answered here, in words.
 
     Args:
@@ -71,7 +71,7 @@ class Guard:
         door: tells who asks.
     """
 
-    def __init__(self, app: ASGIApp, door: Door, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, door: Authentication, limits: Limits) -> None:
         self._app, self._door, self._limits = app, door, limits
         self._static = f"/static/{fingerprint()}/"
 

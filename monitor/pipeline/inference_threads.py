@@ -25,7 +25,7 @@ from monitor.log.media import PendingMedia
 from monitor.log.species_log import SpeciesLog
 from monitor.model.backbone import Backbone
 from monitor.model.backbone.tail import Tail
-from monitor.pipeline.quarantine import Caution
+from monitor.pipeline.quarantine import Quarantine
 from monitor.system.reading import read_verified
 from monitor.system.reads import Patience
 from monitor.system.workers import Doing
@@ -64,14 +64,14 @@ class Frame:
         return self.pixels is None and self.features is None and self.rejected is None
 
 
-class Lanes:
+class InferenceThreads:
     """The threads, the backbone, and what is under way.
 
     Args:
         features: the cache, of the backbone's layout.
         open_backbone: called when the first frame needs it, and again after each `use`.
         threads: of the pool.
-        caution: knows of files that end the program.
+        quarantine: knows of files that end the program.
         patience: reads files.
     """
 
@@ -82,11 +82,11 @@ class Lanes:
         open_backbone: Callable[[Tail | None], Backbone],
         rules: DecodeRules,
         threads: int,
-        caution: Caution,
+        quarantine: Quarantine,
         patience: Patience,
     ) -> None:
         self._log, self._features, self._rules = log, features, rules
-        self._caution, self._patience = caution, patience
+        self._quarantine, self._patience = quarantine, patience
         self._doing = Doing()
         self._open_backbone = open_backbone
         self._backbone: Backbone | None = None
@@ -234,7 +234,7 @@ class Lanes:
     def _decode(self, media: PendingMedia) -> Frame:
         with self._doing.note(lambda: _words("reading or decoding", [media])):
             try:
-                objection = self._caution.objection(media.paths)
+                objection = self._quarantine.objection(media.paths)
             except OSError as error:
                 logger.warning("media %d waits: %s", media.media_id, error)
                 return Frame(media)
@@ -250,7 +250,7 @@ class Lanes:
             return Frame(media) if data is None else self._decoded(media, data)
 
     def _decoded(self, media: PendingMedia, data: bytes) -> Frame:
-        with self._caution.reading(media.paths[0]):
+        with self._quarantine.reading(media.paths[0]):
             try:
                 return Frame(media, pixels=decode(data, self._rules))
             except ImageRejected as error:

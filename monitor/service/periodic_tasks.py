@@ -8,9 +8,9 @@ from monitor.health.alert_news import FORGET_SECONDS, forget_old_alerts, look_fo
 from monitor.health.alert_news import LOOK_SECONDS as LOOK_FOR_NEWS_SECONDS
 from monitor.health.alert_outbox import SEND_SECONDS, send_what_waits
 from monitor.pipeline.watch import stamp_of
-from monitor.recovery.backing_up import keep_backups
 from monitor.recovery.backup_schedule import LOOK_SECONDS as LOOK_FOR_BACKUP_SECONDS
-from monitor.recovery.soundness import (
+from monitor.recovery.backup_task import keep_backups
+from monitor.recovery.integrity import (
     CHECK_SECONDS,
     JOURNAL_SECONDS,
     check_soundness,
@@ -32,7 +32,7 @@ HOUSEKEEPING_SECONDS = 3600.0
 HISTORY_PAGE = 2000
 
 IsEnding = Callable[[], bool]
-Duty = Callable[[Station, IsEnding], None]
+PeriodicTask = Callable[[Station, IsEnding], None]
 
 
 def housekeeping(station: Station, is_ending: IsEnding = lambda: False) -> None:
@@ -54,7 +54,7 @@ def give_memory_back(station: Station, is_ending: IsEnding = lambda: False) -> N
     give_back()
 
 
-DUTIES: Mapping[str, tuple[float, Duty]] = {
+PERIODIC_TASKS: Mapping[str, tuple[float, PeriodicTask]] = {
     "disk": (CLEANING_SECONDS, watch_the_disk),
     "old models": (ROTATION_SECONDS, drop_old_weights),
     "power": (LOOK_SECONDS, tend_power),

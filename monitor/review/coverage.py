@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from monitor.log.queues import QueueCandidate
-from monitor.review.alike import Floats, one_of_each, standard_directions
+from monitor.review.similarity import Floats, one_of_each, standard_directions
 
 WIDTH = 0.2
 """Of the kernel exp((cosine - 1) / WIDTH)."""
