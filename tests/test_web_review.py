@@ -328,6 +328,20 @@ def test_many_at_once_share_the_events_without_a_clash(web):
     assert sum(map(len, events)) == len(set().union(*events))
 
 
+def test_whoever_is_overtaken_by_many_still_gets_all_that_was_asked_for(web, monkeypatch):
+    frames(web.log, 20)
+    lease, faster = web.log.lease, iter(range(12))
+
+    def late(events, by, *more):
+        if next(faster, None) is not None:
+            lease([events[-1]], "somebody", *more)
+        return lease(events, by, *more)
+
+    monkeypatch.setattr(web.log, "lease", late)
+    assert len(web.person("Ana").next(5)) == 5
+    assert next(faster, None) is None, "twelve were faster"
+
+
 def test_what_others_take_or_label_between_the_look_and_the_lease_is_replaced(web, monkeypatch):
     ids = frames(web.log, 4)
     lease = web.log.lease

@@ -13,8 +13,9 @@ from monitor.log.species_log import SpeciesLog
 from monitor.web.orders import UNLABELLED, Asked, OpenFeatures, Orders, Queue
 
 LEASE = timedelta(minutes=10)
-ATTEMPTS = 5
-"""Between the look and the lease somebody else may take an event: then it is looked again."""
+ATTEMPTS = 30
+"""Between the look and the lease somebody else may take an event: then it is looked again. Each
+time another one got what he wanted, so this is enough for so many who ask at one instant."""
 LOOKED_UP = 200
 WAITING_FRESH = timedelta(seconds=10)
 SESSIONS = 500
