@@ -140,7 +140,7 @@ def set_aside(log: Path, aside: Path) -> None:
 def log_files(log: Path) -> list[Path]:
     """The files of a log in the order in which they are to be moved: the log itself last, for what
     is left without its write-ahead log is noticed, and the reverse would be mixed up."""
-    return [Path(f"{log}{suffix}") for suffix in ("-wal", "-shm", "-journal", "")]
+    return [Path(f"{log}{suffix}") for suffix in (*SIDE_FILES, "")]
 
 
 def drop_older_asides(log: Path, kept: Path | None) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from monitor.core.config import Settings, sqlite_path
 from monitor.core.domain import ModelState, TrapwatchError, iso_utc
+from monitor.log.backup import remove_partial
 from monitor.log.backup_facts import NoRoom, is_for_want_of_room, station_of
 from monitor.log.recovery_note import NOTE, Note, read_note, write_note
 from monitor.log.restore import (
@@ -157,8 +158,7 @@ def _save_last_labels(settings: Settings, aside: Path) -> None:
             raise NoRoom(f"{aside.parent}: {why}; free some space", needed) from error
         logger.info("the damaged log tells no more labels: %s", error)
     finally:
-        for file in log_files(copy):
-            file.unlink(missing_ok=True)
+        remove_partial(copy)
 
 
 def _restore_newest(settings: Settings, log: Path, aside: Path, now: datetime) -> Path | None:
